@@ -1,0 +1,3 @@
+module github.com/cache-tool/cache-tool
+
+go 1.26
