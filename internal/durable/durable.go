@@ -97,7 +97,7 @@ func write(f *os.File, op Op, p []byte, off int64) error {
 }
 
 func hookedWrite(f *os.File, op Op, p []byte, off int64) error {
-	return step(Step{Op: op, Path: f.Name(), Off: off, Data: p}, func(s Step) error {
+	return step(Step{Op: op, Path: f.Name(), File: f, Off: off, Data: p}, func(s Step) error {
 		_, err := rawWrite(f, s.Data, off)
 		return err
 	})
@@ -112,7 +112,7 @@ func rawWrite(f *os.File, p []byte, off int64) (int, error) {
 
 // Truncate cuts f to size bytes, or extends it with zeros.
 func Truncate(f *os.File, size int64) error {
-	return step(Step{Op: OpTruncate, Path: f.Name(), Off: size}, func(Step) error {
+	return step(Step{Op: OpTruncate, Path: f.Name(), File: f, Off: size}, func(Step) error {
 		return f.Truncate(size)
 	})
 }
@@ -120,7 +120,7 @@ func Truncate(f *os.File, size int64) error {
 // SyncFile returns when all that was written to f survives a power cut. The
 // file's name does only after SyncDir.
 func SyncFile(f *os.File) error {
-	return step(Step{Op: OpSync, Path: f.Name()}, func(Step) error { return f.Sync() })
+	return step(Step{Op: OpSync, Path: f.Name(), File: f}, func(Step) error { return f.Sync() })
 }
 
 // SyncDir returns when the names in dir, as they are now, survive a power cut.

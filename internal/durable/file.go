@@ -91,7 +91,7 @@ func (f *File) WriteAt(p []byte, off int64) (n int, err error) {
 }
 
 func (f *File) hookedWriteAt(p []byte, off int64) (n int, err error) {
-	err = step(Step{Op: OpWrite, Path: f.path, Off: off, Data: p}, func(s Step) (err error) {
+	err = step(Step{Op: OpWrite, Path: f.path, File: f.f, Off: off, Data: p}, func(s Step) (err error) {
 		n, err = f.f.WriteAt(s.Data, off)
 		return err
 	})

@@ -1,6 +1,9 @@
 package durable
 
-import "sync/atomic"
+import (
+	"os"
+	"sync/atomic"
+)
 
 // Op is what a Step does.
 type Op string
@@ -23,9 +26,10 @@ const (
 type Step struct {
 	Op   Op
 	Path string
-	To   string // the new name, for OpRename and OpLink
-	Off  int64  // the offset of OpWrite, the new size of OpTruncate
-	Data []byte // what OpWrite and OpAppend write
+	To   string   // the new name, for OpRename and OpLink
+	File *os.File // what OpWrite, OpAppend, OpTruncate and OpSync are about; it may have been renamed since Path
+	Off  int64    // the offset of OpWrite, the new size of OpTruncate
+	Data []byte   // what OpWrite and OpAppend write
 }
 
 // A Hook stands between a step and the disk. It makes the step by calling do,
