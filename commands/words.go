@@ -1,0 +1,5 @@
+package commands
+
+import "context"
+
+func (s *session) branchWords(ctx context.Context) []string { return nil }
