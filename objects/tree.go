@@ -1,7 +1,6 @@
 package objects
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -144,7 +143,7 @@ func ParseTree(body []byte) (Entries, error) {
 	for len(body) > 0 {
 		e, rest, err := parseEntry(body)
 		if err != nil {
-			return nil, fmt.Errorf("%w: entry %d: %w", ErrBadTree, len(t), err)
+			return nil, fmt.Errorf("entry %d: %w", len(t), err)
 		}
 		if len(t) > 0 && CompareEntries(t[len(t)-1], e) >= 0 {
 			return nil, fmt.Errorf("%w: entry %q is out of order", ErrBadTree, e.Name)
@@ -158,29 +157,8 @@ func ParseTree(body []byte) (Entries, error) {
 }
 
 func parseEntry(body []byte) (Entry, []byte, error) {
-	var e Entry
-	for _, m := range [...]struct {
-		text string
-		mode Mode
-	}{{"100644 ", ModeFile}, {"40000 ", ModeDir}, {"100755 ", ModeExec}, {"120000 ", ModeSymlink}} {
-		if len(body) >= len(m.text) && string(body[:len(m.text)]) == m.text {
-			e.Mode, body = m.mode, body[len(m.text):]
-			break
-		}
-	}
-	if e.Mode == 0 {
-		return e, nil, fmt.Errorf("unknown mode %q", body[:min(7, len(body))])
-	}
-	end := bytes.IndexByte(body, 0)
-	if end < 0 || len(body) < end+1+IDSize {
-		return e, nil, errors.New("cut short")
-	}
-	e.Name = string(body[:end])
-	if err := CheckName(e.Name); err != nil {
-		return e, nil, err
-	}
-	copy(e.ID[:], body[end+1:])
-	return e, body[end+1+IDSize:], nil
+	raw, rest, err := CutEntry(body)
+	return Entry{Mode: raw.Mode, Name: string(raw.Name), ID: raw.ID}, rest, err
 }
 
 // duplicate finds a name that is both a file and a directory. The two need not
