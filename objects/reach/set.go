@@ -1,0 +1,115 @@
+package reach
+
+import (
+	"encoding/binary"
+	"math/bits"
+	"sync"
+
+	"github.com/cache-tool/cache-tool/objects"
+)
+
+// A Set holds ids, millions of them, in 20 to 32 bytes each. It may be used
+// concurrently. The zero Set is empty.
+//
+// It keeps the first half of each id. Two objects whose ids share 128 bits are
+// not to be had by chance, and whoever can make them on purpose only harms what
+// he stores himself.
+type Set struct {
+	shards [256]shard
+}
+
+// A shard is the ids that begin with one byte: an open hash table with linear
+// probing. It grows by half, and one at a time, so that growing never doubles the
+// memory of the whole.
+type shard struct {
+	mu    sync.Mutex
+	slots []half // zero if free
+	n     int
+	zero  bool // the half that is all zeros is in the set
+}
+
+type half [2]uint64
+
+const minSlots = 16
+
+// Add puts id into the set and reports whether it is new there.
+func (s *Set) Add(id objects.ID) bool {
+	return s.shards[id[0]].add(halfOf(id))
+}
+
+// Has reports whether id is in the set.
+func (s *Set) Has(id objects.ID) bool {
+	sh, h := &s.shards[id[0]], halfOf(id)
+	sh.mu.Lock()
+	defer sh.mu.Unlock()
+	if h == (half{}) {
+		return sh.zero
+	}
+	if len(sh.slots) == 0 {
+		return false
+	}
+	return sh.slots[sh.find(h)] == h
+}
+
+// Len returns how many ids are in the set.
+func (s *Set) Len() int {
+	n := 0
+	for i := range s.shards {
+		sh := &s.shards[i]
+		sh.mu.Lock()
+		n += sh.n
+		sh.mu.Unlock()
+	}
+	return n
+}
+
+func halfOf(id objects.ID) half {
+	return half{binary.LittleEndian.Uint64(id[:]), binary.LittleEndian.Uint64(id[8:])}
+}
+
+func (s *shard) add(h half) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if h == (half{}) {
+		isNew := !s.zero
+		s.zero = true
+		if isNew {
+			s.n++
+		}
+		return isNew
+	}
+	if s.n >= len(s.slots)-len(s.slots)/5 { // four fifths
+		s.grow()
+	}
+	i := s.find(h)
+	if s.slots[i] == h {
+		return false
+	}
+	s.slots[i] = h
+	s.n++
+	return true
+}
+
+// find returns the slot of h, or the free one where it would go.
+func (s *shard) find(h half) int {
+	// The table's size is no power of two: the high bits of a product choose.
+	// The second word is used whole; the first has the shard's byte in it.
+	hi, _ := bits.Mul64(h[1], uint64(len(s.slots)))
+	i := int(hi)
+	for s.slots[i] != h && s.slots[i] != (half{}) {
+		if i++; i == len(s.slots) {
+			i = 0
+		}
+	}
+	return i
+}
+
+func (s *shard) grow() {
+	old := s.slots
+	s.slots = make([]half, max(minSlots, len(old)+len(old)/2))
+	for _, h := range old {
+		if h != (half{}) {
+			s.slots[s.find(h)] = h
+		}
+	}
+}
