@@ -21,6 +21,8 @@ import (
 	"os"
 	"path/filepath"
 	"syscall"
+
+	"golang.org/x/sys/unix"
 )
 
 // Sync says what a change survives once the call returns.
@@ -161,6 +163,16 @@ func Rename(from, to string, sync Sync) error {
 // after SyncDir.
 func Remove(name string) error {
 	return step(Step{Op: OpRemove, Path: name}, func(s Step) error { return os.Remove(s.Path) })
+}
+
+// RemoveDir removes an empty directory, and nothing else.
+func RemoveDir(name string) error {
+	return step(Step{Op: OpRemove, Path: name}, func(s Step) error {
+		if err := unix.Rmdir(s.Path); err != nil {
+			return &fs.PathError{Op: "rmdir", Path: s.Path, Err: err}
+		}
+		return nil
+	})
 }
 
 // Link gives the file from a second name. It is an error if that exists.

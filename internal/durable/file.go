@@ -104,6 +104,11 @@ func (f *File) hookedWriteAt(p []byte, off int64) (n int, err error) {
 // ReadAt reads what was written.
 func (f *File) ReadAt(p []byte, off int64) (int, error) { return f.f.ReadAt(p, off) }
 
+// Sync returns when all that was written survives a power cut. CommitAs with
+// Synced does it too; this is for those who name many files and sync their
+// directory once.
+func (f *File) Sync() error { return SyncFile(f.f) }
+
 // CommitAs gives the file its name, in place of any other that has it. If it
 // returns nil, the file survives what sync says; if not, then either nothing is
 // called name that was not before, or all of the file is.
