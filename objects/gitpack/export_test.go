@@ -51,7 +51,7 @@ func TestExport(t *testing.T) {
 		objects.Reader
 		commit(string, dir, ...objects.ID) objects.ID
 		tag(string, objects.Kind, objects.ID) objects.ID
-	}{"one by one": store{}, "many at once": manyStore{store{}}} {
+	}{"one by one": newStore(), "many at once": manyStore{newStore()}} {
 		t.Run(name, func(t *testing.T) {
 			first := r.commit("first", dir{"big": strings.Repeat("big ", 1<<20)})
 			side := r.commit("side", dir{"side": "s"}, first)
@@ -94,7 +94,7 @@ func TestExport(t *testing.T) {
 
 func TestExportAgainAddsWhatIsNew(t *testing.T) {
 	needGit(t)
-	s, out := store{}, t.TempDir()
+	s, out := newStore(), t.TempDir()
 	one := s.commit("one", dir{"a": "1", "same": dir{"x": "x"}})
 	mustExport(t, s, heads(one), out)
 	if report := mustExport(t, s, heads(one), out); report != (gitpack.Report{}) {
@@ -122,7 +122,7 @@ func TestExportAgainAddsWhatIsNew(t *testing.T) {
 func TestExportLeavesOthersAlone(t *testing.T) {
 	needGit(t)
 	ctx := context.Background()
-	s := store{}
+	s := newStore()
 	one := s.commit("one", dir{"a": "1"})
 	two := s.commit("two", dir{"a": "2"}, one)
 
@@ -162,16 +162,11 @@ func TestExportLeavesOthersAlone(t *testing.T) {
 
 func TestExportOfCutHistory(t *testing.T) {
 	needGit(t)
-	s := store{}
+	s := newStore()
 	one := s.commit("one", dir{"a": "1"})
 	two := s.commit("two", dir{"a": "2"}, one)
 	three := s.commit("three", dir{"a": "3"}, two)
-	cut := store{}
-	for id, o := range s {
-		if id != one {
-			cut[id] = o
-		}
-	}
+	cut := without{s, one}
 	refs := heads(three)
 	refs.Shallow = []objects.ID{two}
 	out := t.TempDir()
@@ -200,7 +195,7 @@ func TestExportOfCutHistory(t *testing.T) {
 }
 
 func TestExportRefusesNames(t *testing.T) {
-	s := store{}
+	s := newStore()
 	id := s.commit("one", dir{})
 	for _, name := range []string{"", "main", "refs/heads/", "refs/heads/a..b", "refs/heads/a b", "refs/../x", "refs/heads/x.lock", "refs/heads/a\nb"} {
 		out := t.TempDir()
@@ -215,12 +210,16 @@ func TestExportRefusesNames(t *testing.T) {
 }
 
 // cutCase is an export over an earlier one, in packs of few objects.
-func cutCase(t *testing.T) test.Case {
-	s := store{}
+func cutCase() test.Case {
+	s := newStore()
 	one := s.commit("one", dir{"a": "1", "d": dir{"e": "f"}})
 	two := s.commit("two", dir{"a": "2", "d": dir{"e": "g"}, "big": strings.Repeat("big ", 1<<19)}, one)
 	refs := heads(two)
 	refs.All = append(refs.All, gitpack.Ref{Name: "refs/tags/t", ID: one})
+	steps := 3
+	if test.Soak() {
+		steps = 0 // all of them
+	}
 	return test.Case{
 		Setup: func(out string) error {
 			if _, err := gitpack.Export(context.Background(), s, heads(one), out, gitpack.Options{}); err != nil {
@@ -245,7 +244,7 @@ func cutCase(t *testing.T) test.Case {
 				t.Errorf("after one more export main and t are at %q, want %q", got, want)
 			}
 		},
-		Max: test.Count(t, 40),
+		Max: steps,
 	}
 }
 
@@ -253,13 +252,13 @@ func cutCase(t *testing.T) test.Case {
 // whole, and the next export goes on from there.
 func TestExportCutAnywhere(t *testing.T) {
 	needGit(t)
-	cutCase(t).EveryStep(t)
+	cutCase().EveryStep(t)
 }
 
 // The same for the first export, which must know its own beginnings.
 func TestFirstExportCutAnywhere(t *testing.T) {
 	needGit(t)
-	c := cutCase(t)
+	c := cutCase()
 	c.Setup = nil
 	check := c.Check
 	c.Check = func(t *testing.T, out string, err error) {
@@ -273,5 +272,5 @@ func TestFirstExportCutAnywhere(t *testing.T) {
 
 func TestExportSurvivesPowerCut(t *testing.T) {
 	needGit(t)
-	cutCase(t).PowerCut(t)
+	cutCase().PowerCut(t)
 }

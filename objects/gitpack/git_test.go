@@ -1,9 +1,7 @@
 package gitpack_test
 
 import (
-	"bytes"
 	"context"
-	"fmt"
 	"io"
 	"os"
 	"os/exec"
@@ -13,6 +11,7 @@ import (
 	"time"
 
 	"github.com/cache-tool/cache-tool/objects"
+	"github.com/cache-tool/cache-tool/objects/objectstest"
 )
 
 // git runs real git in dir, without anybody's settings, and returns what it
@@ -52,45 +51,49 @@ func fsck(t testing.TB, dir string) {
 	}
 }
 
-// A store is objects in memory.
-type store map[objects.ID]kindBody
+// A store is objects in memory, with words for making them.
+type store struct{ *objectstest.Memory }
 
-type kindBody struct {
-	kind objects.Kind
-	body []byte
-}
-
-func (s store) Open(ctx context.Context, id objects.ID) (objects.Object, error) {
-	o, ok := s[id]
-	if !ok {
-		return objects.Object{}, fmt.Errorf("%s: %w", id, objects.ErrNotFound)
-	}
-	return objects.Object{Kind: o.kind, Size: int64(len(o.body)), Body: io.NopCloser(bytes.NewReader(o.body))}, ctx.Err()
-}
+func newStore() store { return store{&objectstest.Memory{}} }
 
 // A manyStore is a store that hands out several at once.
 type manyStore struct{ store }
 
 func (s manyStore) ReadMany(ctx context.Context, ids []objects.ID, fn func(int, objects.Kind, []byte) error) (big []int, err error) {
 	for i, id := range ids {
-		o, ok := s.store[id]
+		k, body, err := s.ReadBytes(ctx, id)
 		switch {
-		case !ok:
-			return nil, objects.ErrNotFound
-		case len(o.body) > 1000:
+		case err != nil:
+			return nil, err
+		case len(body) > 1000:
 			big = append(big, i)
 		default:
-			if err := fn(i, o.kind, o.body); err != nil {
+			if err := fn(i, k, body); err != nil {
 				return nil, err
 			}
 		}
 	}
-	return big, ctx.Err()
+	return big, nil
+}
+
+// without is a store that lacks one object.
+type without struct {
+	objects.Reader
+	id objects.ID
+}
+
+func (w without) Open(ctx context.Context, id objects.ID) (objects.Object, error) {
+	if id == w.id {
+		return objects.Object{}, objects.ErrNotFound
+	}
+	return w.Reader.Open(ctx, id)
 }
 
 func (s store) put(k objects.Kind, body []byte) objects.ID {
-	id := objects.Sum(k, body)
-	s[id] = kindBody{k, body}
+	id, err := s.PutBytes(k, body)
+	if err != nil {
+		panic(err) // it is only memory
+	}
 	return id
 }
 

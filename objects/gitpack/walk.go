@@ -14,6 +14,7 @@ const maxDepth = 4096
 // first: whenever it stops, an object that was handed out, and with it all that
 // was handed out before, has everything it leads to. So whatever is there need
 // not be looked into again, and nothing but what is there needs to be remembered.
+// (Package reach goes the other way, parents first, and remembers it all.)
 type walk struct {
 	objects objects.Reader
 	has     func(objects.ID) bool    // is it in a pack that is written?
