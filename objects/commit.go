@@ -23,7 +23,8 @@ func (s Signature) String() string {
 	return fmt.Sprintf("%s <%s> %d %s", clean(s.Name), clean(s.Email), s.When.Unix(), zone)
 }
 
-// clean drops what would end a name or an address early, as Git does.
+// clean drops what would end a name or an address early, and at both ends what
+// Git drops there.
 func clean(s string) string {
 	s = strings.Map(func(r rune) rune {
 		if r == '<' || r == '>' || r == '\n' || r == 0 {
@@ -31,13 +32,13 @@ func clean(s string) string {
 		}
 		return r
 	}, s)
-	return strings.Trim(s, " .,:;\"'\\")
+	return strings.TrimFunc(s, func(r rune) bool { return r <= ' ' || strings.ContainsRune(`.,:;"'\`, r) })
 }
 
 // ParseSignature is the inverse of Signature.String.
 func ParseSignature(s string) (Signature, error) {
 	open, end := strings.IndexByte(s, '<'), strings.LastIndexByte(s, '>')
-	if open < 0 || end < open {
+	if open < 0 || end < open || strings.Contains(s, "\n") {
 		return Signature{}, fmt.Errorf("signature %q: no <address>", s)
 	}
 	seconds, zone, ok := strings.Cut(strings.TrimPrefix(s[end+1:], " "), " ")
@@ -210,7 +211,7 @@ func ParseTag(body []byte) (TagBody, error) {
 			return t, fmt.Errorf("%w: %w", ErrBadTag, err)
 		}
 	}
-	if t.Object.IsZero() || t.Kind == 0 || t.Name == "" {
+	if t.Object.IsZero() || t.Kind == 0 || t.Name == "" || strings.Contains(t.Name, "\n") {
 		return t, fmt.Errorf("%w: wants an object, its type and a name", ErrBadTag)
 	}
 	return t, nil
