@@ -234,7 +234,13 @@ func (u *refUpdate) apply() error {
 		return err
 	}
 	for _, name := range u.loose {
-		if err := durable.Remove(filepath.Join(u.git, filepath.FromSlash(name))); err != nil {
+		name = filepath.Join(u.git, filepath.FromSlash(name))
+		if err := durable.Remove(name); err != nil {
+			return err
+		}
+		// Gone for good before the record forgets where it pointed: one that
+		// came back after a power cut would be nobody's.
+		if err := durable.SyncDir(filepath.Dir(name)); err != nil {
 			return err
 		}
 	}
