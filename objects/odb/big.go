@@ -1,0 +1,146 @@
+package odb
+
+import (
+	"context"
+	"fmt"
+	"io"
+
+	"github.com/cache-tool/cache-tool/objects"
+	"github.com/cache-tool/cache-tool/objects/chunk"
+	"github.com/cache-tool/cache-tool/objects/pack"
+)
+
+// segment is how much of a big blob is read at once.
+const segment = 1 << 20
+
+// A slab holds a segment, and before it room for the piece of the segment before
+// that was not cut yet: chunks are cut without being copied together.
+type slab struct {
+	buf []byte // chunk.Max + segment
+	n   int    // bytes of the segment
+	end bool   // the last segment
+}
+
+func (s *slab) segment() []byte { return s.buf[chunk.Max : chunk.Max+s.n] }
+
+// slabs is the memory of a lane that reads big blobs: while one slab is cut, the
+// next is read and hashed.
+type slabs []*slab
+
+const slabsInFlight = 3
+
+// putChunks reads r in one goroutine, which hashes the whole, and cuts, hashes
+// and keeps the chunks in this one. Full blocks are compressed in a third.
+func (l *Lane) putChunks(ctx context.Context, size int64, r io.Reader) (objects.ID, error) {
+	ctx, cancel := context.WithCancel(ctx)
+	read, free := make(chan *slab, slabsInFlight), make(chan *slab, slabsInFlight)
+	for len(l.slabs) < slabsInFlight {
+		l.slabs = append(l.slabs, &slab{buf: make([]byte, chunk.Max+segment)})
+	}
+	for _, s := range l.slabs {
+		free <- s
+	}
+	sum := objects.NewHasher(objects.Blob, size)
+	var readErr error
+	go func() {
+		defer close(read)
+		readErr = readSlabs(ctx, size, r, sum, free, read)
+	}()
+	pieces, err := l.cutSlabs(read, free)
+	cancel()
+	for range read { // until the goroutine has ended
+	}
+	if e := l.settle(); err == nil {
+		err = e
+	}
+	if err == nil {
+		err = readErr
+	}
+	if err != nil {
+		return objects.ID{}, fmt.Errorf("put blob of %d bytes: %w", size, err)
+	}
+	id, err := sum.ID()
+	if err != nil {
+		return id, err
+	}
+	record := pack.AppendRecipe(make([]byte, 0, pack.RecipeSize(len(pieces))), id, size, pieces)
+	if len(record) > pack.MaxRecord {
+		return id, fmt.Errorf("put blob of %d bytes: it has too many chunks", size)
+	}
+	return id, l.b.recipes.put(pack.Record{ID: id, Type: pack.Recipe, Size: uint32(len(record))}, record)
+}
+
+func readSlabs(ctx context.Context, size int64, r io.Reader, sum *objects.Hasher, free <-chan *slab, read chan<- *slab) error {
+	for left := size; left > 0; {
+		var s *slab
+		select {
+		case s = <-free:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+		s.n = int(min(left, segment))
+		left -= int64(s.n)
+		s.end = left == 0
+		p := s.segment()
+		if n, err := io.ReadFull(r, p); err == io.EOF || err == io.ErrUnexpectedEOF {
+			return fmt.Errorf("it ends after %d bytes", size-left-int64(s.n-n))
+		} else if err != nil {
+			return err
+		}
+		if s.end {
+			if err := atEnd(r, size); err != nil {
+				return err
+			}
+		}
+		sum.Write(p)
+		read <- s
+	}
+	return nil
+}
+
+// cutSlabs keeps the chunks of what comes from read.
+func (l *Lane) cutSlabs(read <-chan *slab, free chan<- *slab) ([]pack.Piece, error) {
+	var pieces []pack.Piece
+	var before *slab // rest points into it
+	var rest []byte
+	for s := range read {
+		start := chunk.Max - len(rest)
+		copy(s.buf[start:], rest)
+		if before != nil {
+			free <- before
+		}
+		before, rest = s, s.buf[start:chunk.Max+s.n]
+		for len(rest) >= chunk.Max || s.end && len(rest) > 0 {
+			n := chunk.Cut(rest)
+			id, err := l.putChunk(rest[:n])
+			if err != nil {
+				return nil, err
+			}
+			pieces = append(pieces, pack.Piece{ID: id, Size: uint32(n)})
+			rest = rest[n:]
+		}
+	}
+	return pieces, nil
+}
+
+func (l *Lane) putChunk(p []byte) (objects.ID, error) {
+	r := pack.Record{ID: objects.SumChunk(p), Type: pack.Chunk, Size: uint32(len(p))}
+	if _, ok := l.b.seen.get(&r.ID); ok {
+		return r.ID, nil
+	}
+	size := max(l.b.o.BlockSize, chunkBlock)
+	if l.open != nil && l.open.block.Len()+len(p) > size {
+		if err := l.handOver(); err != nil {
+			return r.ID, err
+		}
+	}
+	l.begin(size)
+	l.open.mu.Lock()
+	defer l.open.mu.Unlock()
+	fresh, err := l.b.claim(l.open, &r)
+	if fresh {
+		copy(l.open.block.Space(len(p)), p)
+		l.open.block.Add(r)
+	}
+	return r.ID, err
+}

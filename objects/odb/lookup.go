@@ -1,0 +1,137 @@
+package odb
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+
+	"github.com/cache-tool/cache-tool/objects"
+	"github.com/cache-tool/cache-tool/objects/pack"
+)
+
+// A hit is a copy of an object: a record in a pack.
+type hit struct {
+	pack  *stored
+	index *pack.Index
+	entry pack.Entry
+}
+
+// relists bounds how often a reader lists the directory again because packs were
+// merged away under it.
+const relists = 20
+
+// errTooBig says that an object does not fit into memory.
+var errTooBig = errors.New("too many bytes to read at once")
+
+// errSkip says that a copy is not of the sort that is wanted.
+var errSkip = errors.New("another copy is wanted")
+
+// eachCopy calls use with one copy of the object after another until it returns
+// nil. A damaged copy is passed over. If all are, the error is a
+// *objects.DamagedError; if there is none, objects.ErrNotFound.
+func (db *DB) eachCopy(ctx context.Context, id objects.ID, use func(hit) error) error {
+	s, err := db.packs()
+	if err != nil {
+		return err
+	}
+	var damage, unread error
+	for range relists {
+		damage, unread = nil, nil
+		gone := false
+		for _, p := range s.packs {
+			err := db.tryCopy(p, &id, use)
+			switch {
+			case err == nil:
+				return nil
+			case ctx.Err() != nil:
+				return ctx.Err()
+			case errors.Is(err, errTooBig):
+				return err
+			case errors.Is(err, objects.ErrNotFound), errors.Is(err, errSkip):
+			case errors.Is(err, fs.ErrNotExist):
+				gone = true
+			case errors.As(err, new(*pack.VersionError)):
+				unread = fmt.Errorf("pack %s: %w", p.base, err)
+			default:
+				damage = err
+			}
+		}
+		next, changed, err := db.refresh(s)
+		if err != nil {
+			return err
+		}
+		if !changed && !gone {
+			break
+		}
+		s = next
+	}
+	switch {
+	case damage != nil:
+		db.warn(fmt.Errorf("object %s: %w", id, damage))
+		return &objects.DamagedError{ID: id, Reason: damage.Error()}
+	case unread != nil:
+		return unread
+	}
+	return objects.ErrNotFound
+}
+
+// tryCopy calls use with the copy in p, or returns objects.ErrNotFound.
+func (db *DB) tryCopy(p *stored, id *objects.ID, use func(hit) error) error {
+	for {
+		x, err := db.open(p)
+		if err != nil {
+			return err
+		}
+		e, ok, err := x.Find(id)
+		if err == nil {
+			if !ok {
+				return objects.ErrNotFound
+			}
+			if err = use(hit{p, x, e}); err == nil || errors.Is(err, errSkip) || errors.Is(err, fs.ErrNotExist) {
+				return err
+			}
+		}
+		if !db.suspect(p) {
+			return err
+		}
+	}
+}
+
+// has reports whether some pack holds id. It reads indexes only.
+func (db *DB) has(ctx context.Context, id *objects.ID) (bool, error) {
+	s, err := db.packs()
+	if err != nil {
+		return false, err
+	}
+	// The plain case first: it must not cost much, because a save asks this for
+	// every file.
+	for _, p := range s.packs {
+		if x := p.index.Load(); x != nil {
+			if _, ok, err := x.Find(id); ok && err == nil {
+				return true, nil
+			}
+		}
+	}
+	err = db.eachCopy(ctx, *id, func(hit) error { return nil })
+	if errors.Is(err, objects.ErrNotFound) {
+		return false, nil
+	}
+	return err == nil, err
+}
+
+// Missing returns those of ids that no pack holds, in order. It looks at
+// indexes only: what is damaged is not missing.
+func (db *DB) Missing(ctx context.Context, ids []objects.ID) ([]objects.ID, error) {
+	var missing []objects.ID
+	for i := range ids {
+		ok, err := db.has(ctx, &ids[i])
+		if err != nil {
+			return nil, err
+		}
+		if !ok {
+			missing = append(missing, ids[i])
+		}
+	}
+	return missing, nil
+}

@@ -1,0 +1,342 @@
+package odb
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"path/filepath"
+	"slices"
+
+	"github.com/cache-tool/cache-tool/internal/durable"
+	"github.com/cache-tool/cache-tool/objects"
+	"github.com/cache-tool/cache-tool/objects/pack"
+)
+
+func (db *DB) path(name objects.ID) string { return filepath.Join(db.dir, name.String()) }
+
+func (db *DB) mergeLock() string { return filepath.Join(db.dir, "merge.lock") }
+
+// Consolidate merges small packs, so that the number of packs grows with the
+// logarithm of what is stored. It waits for others who merge. Commit does the
+// same in passing, without waiting.
+func (db *DB) Consolidate(ctx context.Context) error {
+	lock, err := durable.LockExclusive(ctx, db.mergeLock())
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil // no store yet
+	}
+	if err != nil {
+		return err
+	}
+	defer lock.Unlock()
+	return db.mergeAll(ctx, mergeFrom)
+}
+
+// mergeInPassing merges where that is due and nobody else is at it. A failure
+// does not matter: the next one who adds a pack tries again.
+func (db *DB) mergeInPassing(ctx context.Context) {
+	s, err := db.packs()
+	if err != nil || len(s.packs) < mergeFrom || len(db.plan(s, mergeFrom)) == 0 {
+		return
+	}
+	lock, err := durable.TryExclusive(db.mergeLock())
+	if err != nil {
+		return
+	}
+	defer lock.Unlock()
+	if err := db.mergeAll(ctx, mergeFrom); err != nil && ctx.Err() == nil {
+		db.warn(fmt.Errorf("merge packs: %w", err))
+	}
+}
+
+// makeRoom is called before a pack is added. If there are very many, it merges,
+// and waits for others who do: that is how they are slowed down to what merging
+// can keep up with.
+func (db *DB) makeRoom(ctx context.Context) error {
+	s, err := db.packs()
+	if err != nil || len(s.packs) < crowded {
+		return err
+	}
+	lock, err := durable.LockExclusive(ctx, db.mergeLock())
+	if err != nil {
+		return err
+	}
+	defer lock.Unlock()
+	if err := db.mergeAll(ctx, 2); err != nil {
+		if ctx.Err() != nil {
+			return err
+		}
+		db.warn(fmt.Errorf("merge packs: %w", err))
+	}
+	return nil
+}
+
+// mergeAll merges what the plan says. The caller has the merge lock.
+func (db *DB) mergeAll(ctx context.Context, from int) error {
+	s, _, err := db.refresh(db.set.Load())
+	if err != nil {
+		return err
+	}
+	db.sweep()
+	var errs []error
+	for _, group := range db.plan(s, from) {
+		d := Durable
+		if group[0].isStaged() {
+			d = Staged
+		}
+		_, err := db.merge(ctx, group, d)
+		errs = append(errs, err)
+	}
+	return errors.Join(errs...)
+}
+
+// plan returns groups of packs to be merged into one each. Packs of a sort, which
+// are staged or not, and hold trees or payload or both, are merged when there
+// are as many as from: the smallest ones, up to where the next is at least twice
+// as big as all of them. So those that stay grow geometrically, and a byte is
+// copied as often as the logarithm of their number.
+func (db *DB) plan(s *set, from int) [][]*stored {
+	const tiny = 16 << 10 // not worth being kept apart
+	sorts := map[[3]bool][]*stored{}
+	for _, p := range s.packs {
+		x, err := db.open(p)
+		if err != nil {
+			continue
+		}
+		meta, data := x.Holds()
+		sort := [3]bool{p.isStaged(), meta, data}
+		sorts[sort] = append(sorts[sort], p)
+	}
+	var groups [][]*stored
+	for _, packs := range sorts {
+		if len(packs) < from {
+			continue
+		}
+		slices.SortFunc(packs, func(a, b *stored) int { return cmp.Compare(a.size, b.size) })
+		n, total := 0, int64(0)
+		for _, p := range packs {
+			if n >= 2 && p.size >= max(2*total, tiny) {
+				break
+			}
+			total += p.size
+			n++
+		}
+		if n >= 2 {
+			groups = append(groups, packs[:n])
+		}
+	}
+	return groups
+}
+
+// merge replaces packs by one that holds the same objects, or two, one of trees
+// and one of payload. Those that can't be read are left. The caller has the
+// merge lock.
+func (db *DB) merge(ctx context.Context, group []*stored, d Durability) (left []*stored, err error) {
+	b := db.newBatch(BatchOptions{}, nil)
+	defer b.Close()
+	b.merging = true
+	total := int64(0)
+	for _, p := range group {
+		total += p.size
+	}
+	if total < mixedMerge {
+		b.metaPack = b.dataPack
+		b.meta.to = b.dataPack
+	}
+	group = slices.Clone(group)
+	slices.SortFunc(group, func(a, b *stored) int { return a.mtime.Compare(b.mtime) })
+	var merged []*stored
+	for _, p := range group {
+		if err := ctx.Err(); err != nil {
+			return nil, err
+		}
+		m := merger{b: b, p: p, group: group}
+		switch err := m.copy(); {
+		case b.err != nil:
+			return nil, b.err
+		case err == nil:
+			merged = append(merged, p)
+		default:
+			left = append(left, p)
+			db.warn(fmt.Errorf("merge pack %s: %w", p.base, err))
+		}
+	}
+	rest, err := b.collect()
+	if err != nil {
+		return nil, err
+	}
+	outs, err := b.finish(rest)
+	if err != nil {
+		return nil, err
+	}
+	if err := db.publish(outs, d); err != nil {
+		return nil, err
+	}
+	for _, p := range merged {
+		if !slices.ContainsFunc(outs, func(o *output) bool { return o.path(d) == p.path }) {
+			db.remove(p)
+		}
+	}
+	_, _, err = db.refresh(db.set.Load())
+	return left, err
+}
+
+// remove removes a pack whose objects are elsewhere. If it can't be, that only
+// costs space.
+func (db *DB) remove(p *stored) {
+	if durable.Remove(p.path+packExt) == nil {
+		_ = durable.Remove(p.path + indexExt)
+	}
+}
+
+// A merger copies one pack into a batch.
+type merger struct {
+	b     *Batch
+	p     *stored
+	x     *pack.Index
+	group []*stored // all that are merged
+	data  pack.Data
+	buf   []byte
+}
+
+// indexedRecord is an id and the record that an index has for it.
+type indexedRecord struct {
+	id objects.ID
+	e  pack.Entry
+}
+
+func (m *merger) copy() error {
+	db := m.b.db
+	if _, err := db.open(m.p); err != nil {
+		return err
+	}
+	// What a damaged index does not show would be lost.
+	db.suspect(m.p)
+	m.x = m.p.index.Load()
+	all := make([]indexedRecord, 0, m.x.Len())
+	for id, e := range m.x.All() {
+		all = append(all, indexedRecord{id, e})
+	}
+	if len(all) != m.x.Len() {
+		return fmt.Errorf("%w: it can't be read", pack.ErrBadIndex)
+	}
+	slices.SortFunc(all, func(a, b indexedRecord) int { return cmp.Compare(a.e.Record, b.e.Record) })
+	for n := range m.x.Blocks() {
+		info, err := m.x.Block(n)
+		if err != nil {
+			return err
+		}
+		end := len(all)
+		if n+1 < m.x.Blocks() {
+			next, err := m.x.Block(n + 1)
+			if err != nil {
+				return err
+			}
+			end, _ = slices.BinarySearchFunc(all, next.First, func(r indexedRecord, first uint32) int { return cmp.Compare(r.e.Record, first) })
+		}
+		if err := m.block(info, all[:end]); err != nil {
+			return err
+		}
+		all = all[end:]
+	}
+	return nil
+}
+
+// block copies those records of a block that no pack before had.
+func (m *merger) block(info pack.BlockInfo, all []indexedRecord) error {
+	live := all[:0:0]
+	size, meta, data := 0, false, false
+	for _, r := range all {
+		if _, ok := m.b.seen.get(&r.id); ok || r.e.Type == pack.Delta && m.isWholeElsewhere(r.id) {
+			continue
+		}
+		live = append(live, r)
+		size += int(r.e.Size)
+		meta, data = meta || r.e.Type.IsMeta(), data || !r.e.Type.IsMeta()
+	}
+	if len(live) == 0 {
+		return nil
+	}
+	full := SmallBlock / 2
+	if meta {
+		full = metaBlock / 2
+	}
+	var err error
+	if m.buf, err = m.p.file.ReadStored(info, m.buf); err != nil {
+		return err
+	}
+	if int(info.Raw) < full || size < int(info.Raw)/2 || meta && data {
+		if m.repack(info, live) {
+			return nil
+		}
+	}
+	return m.verbatim(info, live)
+}
+
+func (m *merger) isWholeElsewhere(id objects.ID) bool {
+	return slices.ContainsFunc(m.group, func(p *stored) bool {
+		x := p.index.Load()
+		if x == nil || p == m.p {
+			return false
+		}
+		e, ok, err := x.Find(&id)
+		return ok && err == nil && e.Type == pack.Tree
+	})
+}
+
+// repack adds records to other blocks. If the block is damaged it does nothing:
+// a copy of the damage says more than nothing.
+func (m *merger) repack(info pack.BlockInfo, live []indexedRecord) bool {
+	if m.data.Decode(m.buf) != nil {
+		return false
+	}
+	for _, r := range live {
+		i := int(r.e.Record - info.First)
+		if i >= m.data.Len() {
+			return false
+		}
+		if t, body := m.data.Record(i); t != r.e.Type || len(body) != int(r.e.Size) {
+			return false
+		}
+	}
+	for _, r := range live {
+		_, body := m.data.Record(int(r.e.Record - info.First))
+		record := pack.Record{ID: r.id, Type: r.e.Type, Size: r.e.Size}
+		if m.b.fail(m.b.filler(r.e.Type).put(record, body)) != nil {
+			return true // the batch knows
+		}
+	}
+	return true
+}
+
+// verbatim copies the block as it is.
+func (m *merger) verbatim(info pack.BlockInfo, live []indexedRecord) error {
+	n, err := pack.CountRecords(m.buf)
+	if err != nil {
+		return err
+	}
+	records := make([]pack.Record, n)
+	for _, r := range live {
+		i := int(r.e.Record - info.First)
+		if i >= n {
+			return fmt.Errorf("%w: record %d is beyond its block", pack.ErrBadIndex, r.e.Record)
+		}
+		records[i] = pack.Record{ID: r.id, Type: r.e.Type, Size: r.e.Size}
+	}
+	to := m.b.dataPack
+	if live[0].e.Type.IsMeta() {
+		to = m.b.metaPack
+	}
+	w, err := to.writer()
+	if err == nil {
+		_, err = w.Append(m.buf, records)
+	}
+	if m.b.fail(err) != nil {
+		return err
+	}
+	for _, r := range live {
+		m.b.seen.claim(&r.id, place{})
+	}
+	return nil
+}

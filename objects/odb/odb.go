@@ -1,0 +1,174 @@
+// Package odb makes one store of many packs: it looks objects up in all of
+// them, keeps blocks that are read often, adds packs, and merges small ones so
+// that their number stays small.
+//
+// The directory of packs holds:
+//
+//	<name>.pack, <name>.idx              a pack that survives a power cut, and its index
+//	new-<boot>-<name>.pack, ….idx        one that survives kill -9 only, until it is sealed
+//	lock                                 held shared by batches
+//	merge.lock                           held by whoever merges or seals packs
+//	tmp-…                                pending files of package durable
+//
+// where <name> is the SHA-256 that ends the pack, and <boot> says during which
+// run of the system it was written: packs that were not synced, and are older
+// than that, are checked as a whole before anything in them is believed.
+//
+// Packs come and go by renaming and removing, at any time and without locks. A
+// reader that finds one gone lists the directory again; what was in it is in
+// another one by then. Merging never loses an object, so it need not wait for
+// writers. Only what drops objects must: it takes the lock exclusively.
+package odb
+
+import (
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// Options of a DB. The zero Options work.
+type Options struct {
+	// Warn is told of damage that was passed over or mended. It may be called
+	// from many goroutines at once.
+	Warn func(error)
+
+	// CacheSize bounds the decoded blocks that are kept. Zero is DefaultCache.
+	CacheSize int64
+}
+
+// A DB is the objects in one directory of packs. It may be used from many
+// goroutines at once, and by many processes.
+type DB struct {
+	dir   string
+	o     Options
+	cache *cache
+
+	set atomic.Pointer[set]
+	mu  sync.Mutex // held while the directory is listed
+}
+
+// A set is the packs that were there when the directory was listed.
+type set struct {
+	packs  []*stored // newest first; never changed
+	mtime  time.Time // of the directory
+	listed time.Time
+}
+
+// Open returns the store in dir, which need not exist yet. It reads nothing
+// before it is asked to.
+func Open(dir string, o Options) (*DB, error) {
+	dir, err := filepath.Abs(dir)
+	if err != nil {
+		return nil, err
+	}
+	if o.CacheSize == 0 {
+		o.CacheSize = DefaultCache
+	}
+	return &DB{dir: dir, o: o, cache: newCache(o.CacheSize)}, nil
+}
+
+// Close gives back what the DB keeps in memory. Open bodies stay readable.
+func (db *DB) Close() error {
+	db.mu.Lock()
+	defer db.mu.Unlock()
+	db.set.Store(nil)
+	db.cache.clear()
+	return nil
+}
+
+func (db *DB) warn(err error) {
+	if db.o.Warn != nil {
+		db.o.Warn(err)
+	}
+}
+
+// packs returns the packs as they were last listed, which happens at first use.
+func (db *DB) packs() (*set, error) {
+	if s := db.set.Load(); s != nil {
+		return s, nil
+	}
+	s, _, err := db.refresh(nil)
+	return s, err
+}
+
+// tick is more than the coarsest clock that directories are stamped with.
+const tick = 20 * time.Millisecond
+
+// refresh lists the directory, unless it has not changed since seen was listed,
+// and reports whether there are other packs now than in seen.
+func (db *DB) refresh(seen *set) (*set, bool, error) {
+	db.mu.Lock()
+	defer db.mu.Unlock()
+	if s := db.set.Load(); s != nil && s != seen {
+		return s, true, nil // somebody else was quicker
+	}
+	s := &set{listed: time.Now()}
+	var st unix.Stat_t
+	switch err := unix.Stat(db.dir, &st); {
+	case errors.Is(err, fs.ErrNotExist):
+	case err != nil:
+		return nil, false, &os.PathError{Op: "stat", Path: db.dir, Err: err}
+	default:
+		s.mtime = time.Unix(st.Mtim.Unix())
+		if seen != nil && s.mtime.Equal(seen.mtime) && seen.listed.Sub(s.mtime) > tick {
+			return seen, false, nil
+		}
+		var err error
+		if s.packs, err = db.list(seen); err != nil {
+			return nil, false, err
+		}
+	}
+	db.set.Store(s)
+	return s, seen == nil || !slices.Equal(s.packs, seen.packs), nil
+}
+
+// list returns the packs in the directory, newest first. Those that are in old
+// already, and in order, are taken over.
+func (db *DB) list(old *set) ([]*stored, error) {
+	d, err := os.Open(db.dir)
+	if err != nil {
+		return nil, err
+	}
+	defer d.Close()
+	names, err := d.Readdirnames(-1)
+	if err != nil {
+		return nil, err
+	}
+	known := map[string]*stored{}
+	if old != nil {
+		for _, p := range old.packs {
+			if p.usable() {
+				known[p.base] = p
+			}
+		}
+	}
+	var packs []*stored
+	for _, name := range names {
+		base, ok := strings.CutSuffix(name, packExt)
+		if !ok {
+			continue
+		}
+		p := known[base]
+		if p == nil {
+			if p = db.newStored(base); p == nil {
+				continue
+			}
+		}
+		packs = append(packs, p)
+	}
+	slices.SortFunc(packs, func(a, b *stored) int {
+		if c := b.mtime.Compare(a.mtime); c != 0 {
+			return c
+		}
+		return strings.Compare(a.base, b.base)
+	})
+	return packs, nil
+}

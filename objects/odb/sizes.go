@@ -1,0 +1,42 @@
+package odb
+
+import (
+	"github.com/cache-tool/cache-tool/objects/chunk"
+	"github.com/cache-tool/cache-tool/objects/compress"
+)
+
+// The sizes of blocks, decompressed. Big ones compress better, small ones are
+// quicker to take one object out of. (The sizes of chunks are package chunk's.)
+const (
+	// BigBlock is for whole trees, which are restored whole.
+	BigBlock = 8 << 20
+
+	// SmallBlock is for entries that are looked up one by one. It is the default.
+	SmallBlock = 64 << 10
+
+	metaBlock   = 32 << 10 // trees, commits, tags
+	recipeBlock = 64 << 10
+	chunkBlock  = 2 << 20 // chunks, unless the batch wants bigger blocks
+
+	// A batch of less than this makes one pack, not two. So do merged packs, up
+	// to mixedMerge.
+	mixedBatch = 64 << 10
+	mixedMerge = 1 << 20
+)
+
+// MaxSpace is the size up to which Lane.Space reads blobs straight into a block.
+// Bigger ones are chunked: see Lane.PutReader.
+const MaxSpace = chunk.Threshold - 1
+
+// DefaultLevel is how hard blocks are compressed.
+const DefaultLevel = compress.Default
+
+// DefaultCache is how many bytes of decoded blocks a DB keeps.
+const DefaultCache = 48 << 20
+
+// How many packs there may be. Merging starts at mergeFrom of one kind; from
+// crowded on, whoever adds a pack merges first and waits for others who do.
+const (
+	mergeFrom = 8
+	crowded   = 36
+)
