@@ -1,0 +1,229 @@
+package repo
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+
+	gitconfig "github.com/go-git/go-git/v5/plumbing/format/config"
+
+	"github.com/cache-tool/cache-tool/internal/durable"
+	"github.com/cache-tool/cache-tool/refs"
+)
+
+// Config is a repository's settings, kept in its file config in the syntax of
+// git-config(1). Comments are lost when a setting is written.
+//
+// A Config is read once, by Open. It is not safe for concurrent writes.
+type Config struct {
+	path string
+	file *gitconfig.Config
+}
+
+// A Setting is one setting that exists.
+type Setting struct {
+	Name    string // "section.key"; "*" stands for any subsection
+	Default string // what holds where it is not set
+	Help    string
+	check   func(value string) error
+}
+
+// Settings returns every setting there is, by name.
+func Settings() []Setting {
+	return []Setting{
+		{"branch.*.base", "", "the branch that lookups try after this one, before the default branch", checkBranch},
+		{"stage.limit", "4096", "how many staged entries `run` lets gather before it commits them", checkCount},
+		{"user.email", "", "the address that commits carry; without it USER@HOST", checkLine},
+		{"user.name", "", "the name that commits carry; without it that of the account", checkLine},
+	}
+}
+
+func checkLine(value string) error {
+	if strings.ContainsAny(value, "\n<>\x00") {
+		return errors.New("holds a line break, '<' or '>'")
+	}
+	return nil
+}
+
+func checkCount(value string) error {
+	if n, err := strconv.Atoi(value); err != nil || n < 1 {
+		return errors.New("want a whole number, at least 1")
+	}
+	return nil
+}
+
+func checkBranch(value string) error {
+	return refs.Branch(value).Check()
+}
+
+// splitName cuts "section.sub.section.key" at its first and last dot.
+func splitName(name string) (section, subsection, key string, ok bool) {
+	first, last := strings.IndexByte(name, '.'), strings.LastIndexByte(name, '.')
+	if first < 1 || last == len(name)-1 {
+		return "", "", "", false
+	}
+	if first < last {
+		subsection = name[first+1 : last]
+	}
+	return strings.ToLower(name[:first]), subsection, strings.ToLower(name[last+1:]), true
+}
+
+// ErrUnknownSetting is what the errors about a name that is no setting are.
+var ErrUnknownSetting = errors.New("no such setting")
+
+func findSetting(name string) (Setting, error) {
+	section, subsection, key, ok := splitName(name)
+	pattern := section + "." + key
+	if subsection != "" {
+		pattern = section + ".*." + key
+	}
+	for _, s := range Settings() {
+		if ok && strings.EqualFold(s.Name, pattern) {
+			return s, nil
+		}
+	}
+	return Setting{}, fmt.Errorf("%s: %w", name, ErrUnknownSetting)
+}
+
+// readConfig reads the settings at path; an absent file is an error.
+func readConfig(path string) (*Config, error) {
+	data, err := os.ReadFile(path)
+	if err != nil {
+		return nil, err
+	}
+	c := &Config{path: path, file: gitconfig.New()}
+	if err := gitconfig.NewDecoder(bytes.NewReader(data)).Decode(c.file); err != nil {
+		return nil, fmt.Errorf("config %s: %w", path, err)
+	}
+	return c, nil
+}
+
+func (c *Config) raw(section, subsection, key string) (string, bool) {
+	if !c.file.HasSection(section) {
+		return "", false
+	}
+	s := c.file.Section(section)
+	if subsection == "" {
+		return s.Option(key), s.HasOption(key)
+	}
+	if !s.HasSubsection(subsection) {
+		return "", false
+	}
+	sub := s.Subsection(subsection)
+	return sub.Option(key), sub.HasOption(key)
+}
+
+// Get returns the value of a setting, its default where it is not set or where
+// the file holds a value that the setting does not take.
+func (c *Config) Get(name string) (string, error) {
+	s, err := findSetting(name)
+	if err != nil {
+		return "", err
+	}
+	section, subsection, key, _ := splitName(name)
+	if value, ok := c.raw(section, subsection, key); ok && s.check(value) == nil {
+		return value, nil
+	}
+	return s.Default, nil
+}
+
+// get is Get for a name that is known to exist.
+func (c *Config) get(name string) string {
+	value, err := c.Get(name)
+	if err != nil {
+		panic(err) // a spelling mistake in this program
+	}
+	return value
+}
+
+// Set changes a setting; an empty value takes it out. It is durable on return,
+// and what other processes set meanwhile is kept.
+func (c *Config) Set(ctx context.Context, name, value string) error {
+	s, err := findSetting(name)
+	if err != nil {
+		return err
+	}
+	lock, err := durable.LockExclusive(ctx, filepath.Join(filepath.Dir(c.path), "lock"))
+	if err != nil {
+		return err
+	}
+	defer lock.Unlock()
+	fresh, err := readConfig(c.path)
+	if err != nil {
+		return err
+	}
+	c.file = fresh.file
+	section, subsection, key, _ := splitName(name)
+	if value == "" {
+		if subsection == "" {
+			c.file.Section(section).RemoveOption(key)
+		} else {
+			c.file.Section(section).Subsection(subsection).RemoveOption(key)
+		}
+		return c.write()
+	}
+	if err := s.check(value); err != nil {
+		return fmt.Errorf("%s: value %q: %w", name, value, err)
+	}
+	c.file.SetOption(section, subsection, key, value)
+	return c.write()
+}
+
+// List returns what the file sets, as "name", value pairs sorted by name.
+func (c *Config) List() [][2]string {
+	var list [][2]string
+	for _, s := range c.file.Sections {
+		for _, o := range s.Options {
+			list = append(list, [2]string{s.Name + "." + o.Key, o.Value})
+		}
+		for _, sub := range s.Subsections {
+			for _, o := range sub.Options {
+				list = append(list, [2]string{s.Name + "." + sub.Name + "." + o.Key, o.Value})
+			}
+		}
+	}
+	slices.SortFunc(list, func(a, b [2]string) int { return strings.Compare(a[0], b[0]) })
+	return list
+}
+
+func (c *Config) write() error {
+	var text bytes.Buffer
+	if err := gitconfig.NewEncoder(&text).Encode(c.file); err != nil {
+		return fmt.Errorf("config %s: %w", c.path, err)
+	}
+	return durable.WriteFile(c.path, text.Bytes(), durable.Synced)
+}
+
+// formatVersion is the version of the repository's layout that this program
+// reads and writes.
+const formatVersion = 1
+
+// ErrNotRepository says that a directory holds no repository.
+var ErrNotRepository = errors.New("not a cache-tool repository")
+
+// openConfig reads the config of the repository at dir and checks that this
+// program knows its format.
+func openConfig(dir string) (*Config, error) {
+	c, err := readConfig(filepath.Join(dir, "config"))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("%s: %w", dir, ErrNotRepository)
+	} else if err != nil {
+		return nil, err
+	}
+	text, _ := c.raw("core", "", "repositoryversion")
+	version, err := strconv.Atoi(text)
+	switch {
+	case err != nil:
+		return nil, fmt.Errorf("%s: %w: config names no core.repositoryVersion", dir, ErrNotRepository)
+	case version > formatVersion:
+		return nil, fmt.Errorf("%s: repository version %d is newer than this program's %d: use a newer cache-tool", dir, version, formatVersion)
+	}
+	return c, nil
+}

@@ -1,0 +1,157 @@
+package repo
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/cache-tool/cache-tool/objects"
+	"github.com/cache-tool/cache-tool/objects/odb"
+	"github.com/cache-tool/cache-tool/objects/reach"
+	"github.com/cache-tool/cache-tool/refs"
+	"github.com/cache-tool/cache-tool/repo/stage"
+)
+
+// A Problem is something that Check found wrong.
+type Problem struct {
+	Where string // a file, a ref, a staged entry
+	What  string
+	Hint  string // the way out, if there is one
+}
+
+// Checked is what Check looked at.
+type Checked struct {
+	Refs     int
+	Staged   int // records
+	Reached  int // objects that refs and stage lead to
+	Problems int
+}
+
+// Check verifies all that is stored: every pack and index, every object's id,
+// that all that refs, the stage and shallow lead to is there, and that the small
+// files can be read. It changes nothing. Each problem is reported once; an error
+// is returned only if the check itself could not go on.
+//
+// Progress, if not nil, is told of the bytes of packs that were read.
+func (r *Repo) Check(ctx context.Context, progress func(bytes int64), report func(Problem)) (Checked, error) {
+	c := &checker{repo: r, progress: progress, report: report}
+	for _, part := range []func(context.Context) error{
+		c.packs, c.shallow, c.refs, c.stages, c.reach,
+	} {
+		if err := part(ctx); err != nil {
+			return c.sum, err
+		}
+	}
+	return c.sum, nil
+}
+
+type checker struct {
+	repo     *Repo
+	progress func(bytes int64)
+	report   func(Problem)
+	sum      Checked
+	tips     []tip
+}
+
+// A tip is an object that must be whole with all that it leads to.
+type tip struct {
+	id    objects.ID
+	where string
+	hint  string
+}
+
+func (c *checker) problem(where, hint string, err error) {
+	c.sum.Problems++
+	c.report(Problem{Where: where, What: err.Error(), Hint: hint})
+}
+
+func (c *checker) packs(ctx context.Context) error {
+	return c.repo.DB.Verify(ctx, odb.VerifyOptions{Progress: c.progress}, func(p odb.Problem) {
+		hint := "another copy is whole and is used"
+		if p.Lost {
+			hint = "what needs it counts as a miss: make it again"
+		}
+		c.problem("packs", hint, p)
+	})
+}
+
+func (c *checker) shallow(context.Context) error {
+	if _, err := c.repo.Shallow(); err != nil {
+		c.problem("shallow", "", err)
+	}
+	return nil
+}
+
+func (c *checker) refs(ctx context.Context) error {
+	if _, err := c.repo.Refs.Head(ctx); err != nil {
+		c.problem("HEAD", "", err)
+	}
+	for ref, err := range c.repo.Refs.All(ctx, "") {
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		c.sum.Refs++
+		if err != nil {
+			c.problem(string(ref.Name), "", err)
+			continue
+		}
+		hint := fmt.Sprintf(`"cache-tool reflog %s" lists what it was before; "cache-tool reset" takes it back`, ref.Name.Short())
+		c.tips = append(c.tips, tip{ref.ID, string(ref.Name), hint})
+		if _, err := c.repo.Refs.Log(ctx, ref.Name); err != nil {
+			c.problem("logs/"+string(ref.Name), "", err)
+		}
+	}
+	return nil
+}
+
+func (c *checker) stages(ctx context.Context) error {
+	branches, err := stage.Branches(c.repo.path("stage"))
+	if err != nil {
+		return err
+	}
+	for _, branch := range branches {
+		name := refs.Branch(branch)
+		s := stage.Open(c.repo.path("stage"), branch, stage.Options{
+			Warn:   func(text string) { c.problem("stage of "+branch, "", errors.New(text)) },
+			Folded: func(ctx context.Context, seq uint64) (bool, error) { return c.repo.folded(ctx, name, seq) },
+		})
+		records, err := s.All(ctx)
+		if err != nil {
+			c.problem("stage of "+branch, "", err)
+			continue
+		}
+		c.sum.Staged += len(records)
+		for _, record := range records {
+			if !record.ID.IsZero() {
+				c.tips = append(c.tips, tip{record.ID, "staged " + record.Path, "it counts as a miss"})
+			}
+		}
+	}
+	return nil
+}
+
+// reach walks from every tip with one set of what was seen: what two tips have
+// in common is walked, and its damage reported, once.
+func (c *checker) reach(ctx context.Context) error {
+	shallow, err := c.repo.Shallow()
+	if err != nil {
+		shallow = nil // reported already
+	}
+	seen := new(reach.Set)
+	for _, t := range c.tips {
+		err := reach.Walk(ctx, c.repo.DB, []objects.ID{t.id}, reach.Options{
+			Seen:       seen,
+			CheckBlobs: true,
+			Shallow:    func(id objects.ID) bool { return shallow[id] },
+			Missing: func(m reach.Missing) error {
+				c.problem(t.where, t.hint, m)
+				return nil
+			},
+		})
+		if err != nil {
+			return err
+		}
+	}
+	c.sum.Reached = seen.Len()
+	return nil
+}

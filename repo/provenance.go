@@ -1,0 +1,185 @@
+package repo
+
+import (
+	"bytes"
+	"fmt"
+	"net/url"
+	"os"
+	"os/user"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/go-git/go-billy/v5/osfs"
+	"github.com/go-git/go-git/v5/plumbing"
+	"github.com/go-git/go-git/v5/storage/filesystem/dotgit"
+
+	"github.com/cache-tool/cache-tool/objects"
+)
+
+// Provenance says where an entry comes from. Commits carry it as trailers.
+type Provenance struct {
+	Host, User   string
+	CIJob, CIURL string // empty outside CI; the URL without credentials
+	Source       Source
+}
+
+// Source is the commit of the enclosing Git work tree. It is zero where there
+// is none, or none that can be read.
+type Source struct {
+	Root   string // the work tree's top directory
+	Commit string // hexadecimal, in the source repository's own format
+	Branch string // empty with a detached HEAD
+}
+
+// ReadProvenance gathers what is known of the work being done in dir.
+func ReadProvenance(dir string) Provenance {
+	p := Provenance{User: account(), Source: ReadSource(dir)}
+	p.Host, _ = os.Hostname()
+	for _, ci := range ciVariables {
+		if os.Getenv(ci.marker) != "" {
+			p.CIJob = os.ExpandEnv(ci.job)
+			p.CIURL = stripCredentials(os.ExpandEnv(ci.url))
+			break
+		}
+	}
+	return p
+}
+
+// ciVariables says how each CI service names the job and its page.
+var ciVariables = []struct{ marker, job, url string }{
+	{"GITHUB_ACTIONS", "$GITHUB_WORKFLOW/$GITHUB_JOB", "$GITHUB_SERVER_URL/$GITHUB_REPOSITORY/actions/runs/$GITHUB_RUN_ID"},
+	{"GITLAB_CI", "$CI_JOB_NAME", "$CI_JOB_URL"},
+	{"BUILDKITE", "$BUILDKITE_PIPELINE_SLUG/$BUILDKITE_LABEL", "$BUILDKITE_BUILD_URL"},
+	{"CIRCLECI", "$CIRCLE_JOB", "$CIRCLE_BUILD_URL"},
+	{"TF_BUILD", "$BUILD_DEFINITIONNAME", "$SYSTEM_COLLECTIONURI$SYSTEM_TEAMPROJECT/_build/results?buildId=$BUILD_BUILDID"},
+	{"TRAVIS", "$TRAVIS_JOB_NAME", "$TRAVIS_JOB_WEB_URL"},
+	{"DRONE", "$DRONE_STAGE_NAME", "$DRONE_BUILD_LINK"},
+	{"JENKINS_URL", "$JOB_NAME", "$BUILD_URL"},
+}
+
+func stripCredentials(text string) string {
+	u, err := url.Parse(text)
+	if err != nil {
+		return ""
+	}
+	u.User = nil
+	return u.String()
+}
+
+// Trailers returns the lines that a commit message ends in, those that are known.
+func (p Provenance) Trailers() string {
+	var b strings.Builder
+	for _, t := range [][2]string{
+		{"Host", p.Host}, {"User", p.User},
+		{"CI-Job", p.CIJob}, {"CI-URL", p.CIURL},
+		{"Source-Commit", p.Source.Commit}, {"Source-Branch", p.Source.Branch},
+	} {
+		if t[1] != "" {
+			fmt.Fprintf(&b, "%s: %s\n", t[0], strings.ReplaceAll(t[1], "\n", " "))
+		}
+	}
+	return b.String()
+}
+
+// ReadSource finds the Git work tree that holds dir and reads its HEAD. It reads
+// a few small files and no object. What it can't read (reftable, a broken
+// repository) it leaves empty: provenance is never worth an error.
+func ReadSource(dir string) Source {
+	root, gitDir := findGit(dir)
+	if gitDir == "" {
+		return Source{}
+	}
+	s := Source{Root: root}
+	if config, _ := os.ReadFile(filepath.Join(commonDir(gitDir), "config")); bytes.Contains(bytes.ToLower(config), []byte("objectformat")) {
+		return s // go-git would cut a SHA-256 id short
+	}
+	head, err := dotgit.New(osfs.New(gitDir)).Ref(plumbing.HEAD)
+	if err != nil {
+		return s
+	}
+	if head.Type() == plumbing.SymbolicReference {
+		s.Branch = head.Target().Short()
+		if head, err = dotgit.New(osfs.New(commonDir(gitDir))).Ref(head.Target()); err != nil {
+			return s // a branch without a commit
+		}
+	}
+	if hash := head.Hash(); !hash.IsZero() {
+		s.Commit = hash.String()
+	}
+	return s
+}
+
+// findGit returns the nearest directory upwards that has a .git, and what that
+// .git is: the repository itself, or a file that names it (worktrees, submodules).
+func findGit(dir string) (root, gitDir string) {
+	dir, err := filepath.Abs(dir)
+	if err != nil {
+		return "", ""
+	}
+	for {
+		git := filepath.Join(dir, ".git")
+		if fi, err := os.Stat(git); err == nil {
+			if fi.IsDir() {
+				return dir, git
+			}
+			text, _ := os.ReadFile(git)
+			if name, ok := strings.CutPrefix(strings.TrimSpace(string(text)), "gitdir: "); ok {
+				return dir, resolve(dir, name)
+			}
+			return "", ""
+		}
+		parent := filepath.Dir(dir)
+		if parent == dir {
+			return "", ""
+		}
+		dir = parent
+	}
+}
+
+// commonDir is where a linked worktree keeps its branches: gitDir itself in an
+// ordinary repository.
+func commonDir(gitDir string) string {
+	text, err := os.ReadFile(filepath.Join(gitDir, "commondir"))
+	if err != nil {
+		return gitDir
+	}
+	return resolve(gitDir, strings.TrimSpace(string(text)))
+}
+
+func resolve(dir, name string) string {
+	if filepath.IsAbs(name) {
+		return name
+	}
+	return filepath.Join(dir, name)
+}
+
+// Identity is who commits are made by: user.name and user.email, else the
+// account and the host.
+func (r *Repo) Identity() objects.Signature { return r.identity(time.Now()) }
+
+func (r *Repo) identity(when time.Time) objects.Signature {
+	who := objects.Signature{Name: r.Config.get("user.name"), Email: r.Config.get("user.email"), When: when}
+	if who.Name == "" {
+		who.Name = account()
+	}
+	if who.Email == "" {
+		host, _ := os.Hostname()
+		who.Email = account() + "@" + host
+	}
+	return who
+}
+
+// account returns the name of the account, from the environment if it says so:
+// a look-up in the user database costs more than everything else here.
+func account() string {
+	for _, name := range []string{"USER", "LOGNAME"} {
+		if v := os.Getenv(name); v != "" {
+			return v
+		}
+	}
+	if u, err := user.Current(); err == nil && u.Username != "" {
+		return u.Username
+	}
+	return "unknown"
+}
