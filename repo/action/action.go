@@ -265,7 +265,3 @@ func (a *Action) readEnv(ctx context.Context, r objects.Reader, id objects.ID) e
 	slices.SortFunc(a.Env, func(x, y Variable) int { return strings.Compare(x.Name, y.Name) })
 	return nil
 }
-
-func sortLeaves(leaves []leaf) {
-	slices.SortFunc(leaves, func(a, b leaf) int { return strings.Compare(a.path, b.path) })
-}

@@ -1,7 +1,6 @@
 package action
 
 import (
-	"context"
 	"fmt"
 	"reflect"
 	"slices"
@@ -9,36 +8,6 @@ import (
 
 	"github.com/cache-tool/cache-tool/objects"
 )
-
-// memory is a store of objects.
-type memory map[objects.ID]object
-
-type object struct {
-	kind objects.Kind
-	body []byte
-}
-
-func (m memory) PutBytes(k objects.Kind, body []byte) (objects.ID, error) {
-	id := objects.Sum(k, body)
-	m[id] = object{k, slices.Clone(body)}
-	return id, nil
-}
-
-func (m memory) PutTree(body []byte, _ objects.ID) (objects.ID, error) {
-	return m.PutBytes(objects.Tree, body)
-}
-
-func (m memory) ReadBytes(_ context.Context, id objects.ID) (objects.Kind, []byte, error) {
-	o, ok := m[id]
-	if !ok {
-		return 0, nil, fmt.Errorf("%s: %w", id, objects.ErrNotFound)
-	}
-	return o.kind, o.body, nil
-}
-
-func (m memory) Open(context.Context, objects.ID) (objects.Object, error) {
-	panic("ReadBytes does")
-}
 
 var sample = Action{
 	Args:     []string{"cc", "-c", "", "a b.c"},
@@ -53,7 +22,7 @@ var sample = Action{
 }
 
 func TestActionComesBack(t *testing.T) {
-	store := memory{}
+	store := newMemory()
 	inputs := []input{
 		{place: "abs/usr/include/.git/x.h", state: state{text: "1\n"}},
 		{place: "base/empty/", state: state{text: leafDirectory}},
@@ -89,7 +58,7 @@ func TestActionComesBack(t *testing.T) {
 	}
 }
 
-func walk(t *testing.T, store memory, id objects.ID, prefix string, paths *[]string) {
+func walk(t *testing.T, store *memory, id objects.ID, prefix string, paths *[]string) {
 	tree, err := objects.ReadTree(t.Context(), store, id)
 	if err != nil {
 		t.Fatal(err)
@@ -146,7 +115,7 @@ func TestEveryPartOfAnActionCounts(t *testing.T) {
 
 func TestWritingRefusesWhatIsNoTree(t *testing.T) {
 	inputs := []input{{place: "base/a", state: state{text: "1\n"}}, {place: "base/a.c", state: state{text: "1\n"}}, {place: "base/a/b", state: state{text: leafAbsent}}}
-	if _, err := inputsTree(writing{memory{}}, inputs); err == nil {
+	if _, err := inputsTree(writing{newMemory()}, inputs); err == nil {
 		t.Error("a file and a directory of one name were written")
 	}
 }

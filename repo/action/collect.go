@@ -16,7 +16,7 @@ import (
 type collector struct {
 	base base
 	dir  string   // the working directory
-	skip []string // what is made by the command, or is the cache itself
+	skip []string // what is passed over where it is found, but not where it is named
 	seen []input
 }
 
@@ -35,8 +35,6 @@ func (c *collector) collect(pattern string) error {
 	switch {
 	case rest == "":
 		return c.addNamed(root)
-	case !doublestar.ValidatePattern(rest):
-		return fmt.Errorf("--in %s: bad pattern", pattern)
 	case !strings.ContainsAny(rest, wildcards): // nothing but escapes
 		return c.addNamed(filepath.Join(root, globUnescape(rest)))
 	}
@@ -75,7 +73,7 @@ func (c *collector) match(root, pattern string) error {
 			matches, err := doublestar.Match(pattern, name)
 			switch {
 			case err != nil:
-				return fmt.Errorf("--in %s: %w", pattern, err)
+				return fmt.Errorf("inputs %s: %w", pattern, err)
 			case matches && e.IsDir():
 				return c.addDir(path)
 			case matches:
@@ -145,9 +143,7 @@ func (c *collector) addEntry(path string, e fs.DirEntry) {
 }
 
 func (c *collector) add(path string) {
-	if !c.skipped(path) {
-		c.seen = append(c.seen, input{path: path, place: c.base.place(path), link: true})
-	}
+	c.seen = append(c.seen, input{path: path, place: c.base.place(path), link: true})
 }
 
 // globUnescape takes the escapes out of a pattern without wildcards.

@@ -23,6 +23,9 @@ const (
 // left running in the background has it open, too, and would hold us for ever.
 const lingering = time.Second
 
+// errNotKept is why an execution that was not to be kept is not.
+var errNotKept = errors.New("not kept")
+
 var errLingering = errors.New("something that the command started keeps its output open")
 
 // A command is a program ready to be started.
@@ -51,18 +54,21 @@ func (e *execution) close() {
 	e.printed[Stderr].close()
 }
 
-// execute runs the command to its end, lets what it prints through and keeps it.
-// Signals are passed on to it. Without signals to listen to, the end of ctx
+// execute runs the command to its end, lets what it prints through, and keeps it
+// if asked to. Signals are passed on to it. Without signals to listen to, the end of ctx
 // terminates the command.
 //
 // An error means that the command could not be started: see exitFor.
-func execute(ctx context.Context, c command, out streams, signals <-chan os.Signal) (*execution, error) {
+func execute(ctx context.Context, c command, out streams, signals <-chan os.Signal, keep bool) (*execution, error) {
 	start := time.Now()
 	p, pipes, err := startPiped(c)
 	if err != nil {
 		return nil, err
 	}
 	e := &execution{}
+	if !keep {
+		e.printed[Stdout].err, e.printed[Stderr].err = errNotKept, errNotKept
+	}
 	wake, awake, err := os.Pipe()
 	if err != nil {
 		wake, awake = nil, nil // without it only a lingering process can hold us

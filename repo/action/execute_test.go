@@ -20,7 +20,7 @@ func shell(script string) command {
 func mixed(t *testing.T, c command) (*execution, string) {
 	t.Helper()
 	var both bytes.Buffer
-	e, err := execute(t.Context(), c, streams{&both, &both}, nil)
+	e, err := execute(t.Context(), c, streams{&both, &both}, nil, true)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -90,7 +90,7 @@ func TestExecuteWhatCannotStart(t *testing.T) {
 		path string
 		exit int
 	}{{filepath.Join(dir, "absent"), 127}, {plain, 126}, {dir, 126}} {
-		_, err := execute(t.Context(), command{path: tt.path, args: []string{"x"}}, streams{io.Discard, io.Discard}, nil)
+		_, err := execute(t.Context(), command{path: tt.path, args: []string{"x"}}, streams{io.Discard, io.Discard}, nil, true)
 		if err == nil || exitFor(err) != tt.exit {
 			t.Errorf("%s: %v, exit %d, want %d", tt.path, err, exitFor(err), tt.exit)
 		}
@@ -124,7 +124,7 @@ func TestExecutePassesSignalsOn(t *testing.T) {
 		signals <- syscall.SIGTERM
 		return len(p), nil
 	})
-	e, err := execute(t.Context(), shell(`trap 'exit 7' TERM; echo started; while :; do sleep 0.01; done`), streams{started, io.Discard}, signals)
+	e, err := execute(t.Context(), shell(`trap 'exit 7' TERM; echo started; while :; do sleep 0.01; done`), streams{started, io.Discard}, signals, true)
 	if err != nil || e.exit != 7 || !e.interrupted {
 		t.Errorf("exit %d, interrupted %t, %v", e.exit, e.interrupted, err)
 	}
@@ -136,7 +136,7 @@ func TestExecuteEndsWithTheContext(t *testing.T) {
 		cancel()
 		return len(p), nil
 	})
-	e, err := execute(ctx, shell("echo started; exec sleep 60"), streams{started, io.Discard}, nil)
+	e, err := execute(ctx, shell("echo started; exec sleep 60"), streams{started, io.Discard}, nil, true)
 	if err != nil || e.exit != 128+15 || !e.interrupted {
 		t.Errorf("exit %d, interrupted %t, %v", e.exit, e.interrupted, err)
 	}
@@ -144,7 +144,7 @@ func TestExecuteEndsWithTheContext(t *testing.T) {
 
 func TestExecuteWithNobodyToPrintTo(t *testing.T) {
 	closed := writerFunc(func([]byte) (int, error) { return 0, syscall.EPIPE })
-	e, err := execute(t.Context(), command{path: "/usr/bin/yes", args: []string{"yes"}}, streams{closed, io.Discard}, nil)
+	e, err := execute(t.Context(), command{path: "/usr/bin/yes", args: []string{"yes"}}, streams{closed, io.Discard}, nil, true)
 	if err != nil || e.exit != 128+int(syscall.SIGPIPE) || e.incomplete == nil {
 		t.Errorf("exit %d, %v, %v", e.exit, e.incomplete, err)
 	}

@@ -96,19 +96,28 @@ func (r *reader) link(path string) (state, error) {
 	return s, err
 }
 
-func (r *reader) file(path string, st *unix.Stat_t) (s state, err error) {
-	s = state{stat: statcache.StatOf(st), exec: st.Mode&0o100 != 0, sure: true}
-	id, ok := r.cache.Lookup(s.stat)
-	if !ok {
-		var read time.Time
-		if id, s.stat, read, err = hashFile(path); err != nil {
-			return state{}, fmt.Errorf("input %s: %w", path, err)
-		}
-		s.sure = !s.stat.RacyAt(read)
-		r.cache.Record(s.stat, id, read)
+func (r *reader) file(path string, st *unix.Stat_t) (state, error) {
+	id, s, sure, err := r.id(path, st)
+	if err != nil {
+		return state{}, fmt.Errorf("input %s: %w", path, err)
 	}
-	s.text = leafText(id)
-	return s, nil
+	return state{text: leafText(id), exec: st.Mode&0o100 != 0, stat: s, sure: sure}, nil
+}
+
+// id returns the id of the content of the regular file that had the status st
+// just now, the status that goes with it, and whether a change since would show
+// there.
+func (r *reader) id(path string, st *unix.Stat_t) (id objects.ID, s statcache.Stat, sure bool, err error) {
+	s = statcache.StatOf(st)
+	if id, ok := r.cache.Lookup(s); ok {
+		return id, s, true, nil
+	}
+	id, s, read, err := hashFile(path)
+	if err != nil {
+		return id, s, false, err
+	}
+	r.cache.Record(s, id, read)
+	return id, s, !s.RacyAt(read), nil
 }
 
 // leafText returns what stands in the leaf of a regular file with this content.
@@ -125,9 +134,14 @@ func hashFile(path string) (id objects.ID, s statcache.Stat, read time.Time, err
 	}
 	f := os.NewFile(uintptr(fd), path)
 	defer f.Close()
+	return hashOpen(f)
+}
+
+// hashOpen is hashFile for an open file, which it reads from where it stands.
+func hashOpen(f *os.File) (id objects.ID, s statcache.Stat, read time.Time, err error) {
 	var before, after unix.Stat_t
 	read = time.Now()
-	if err := unix.Fstat(fd, &before); err != nil {
+	if err := unix.Fstat(int(f.Fd()), &before); err != nil {
 		return id, s, read, err
 	}
 	h := objects.NewHasher(objects.Blob, before.Size)
@@ -135,7 +149,7 @@ func hashFile(path string) (id objects.ID, s statcache.Stat, read time.Time, err
 	if _, err := io.CopyBuffer(onlyWriter{h}, onlyReader{f}, buffer); err != nil {
 		return id, s, read, err
 	}
-	if err := unix.Fstat(fd, &after); err != nil {
+	if err := unix.Fstat(int(f.Fd()), &after); err != nil {
 		return id, s, read, err
 	}
 	s = statcache.StatOf(&after)

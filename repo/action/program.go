@@ -60,26 +60,27 @@ func executable(path string) error {
 }
 
 // identify returns what the program at path is made of: itself, and if it is a
-// script the interpreter that its first line names, and so on.
-func (r *reader) identify(path, dir, searchPath string) ([]Program, error) {
-	var chain []Program
+// script the interpreter that its first line names, and so on. Files are the
+// same as inputs.
+func (r *reader) identify(path, dir, searchPath string) (chain []Program, files []input, err error) {
 	for range 4 { // the kernel's own limit
 		s, err := r.look(path, false)
 		if err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 		id, ok := parseLeaf(s.text)
 		if !ok {
-			return nil, fmt.Errorf("program %s: %s", path, strings.TrimSpace(s.text))
+			return nil, nil, fmt.Errorf("program %s: is no file (%s)", path, strings.TrimSpace(s.text))
 		}
 		chain = append(chain, Program{Name: strings.ReplaceAll(filepath.Base(path), "\n", "?"), ID: id})
+		files = append(files, input{path: path, state: s})
 		next, err := interpreter(path, dir, searchPath)
 		if err != nil || next == "" {
-			return chain, err
+			return chain, files, err
 		}
 		path = next
 	}
-	return chain, nil
+	return chain, files, nil
 }
 
 // interpreter returns the path of the program that runs the script at path, or

@@ -3,6 +3,7 @@ package action
 import (
 	"crypto/sha256"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -49,6 +50,10 @@ type leaf struct {
 	path string // with names as they stand in a tree
 	mode objects.Mode
 	id   objects.ID
+}
+
+func sortLeaves(leaves []leaf) {
+	slices.SortFunc(leaves, func(a, b leaf) int { return strings.Compare(a.path, b.path) })
 }
 
 // grow makes the tree of the leaves, which must be ordered by path, no path
