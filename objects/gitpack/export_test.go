@@ -225,8 +225,12 @@ func cutCase() test.Case {
 			if _, err := gitpack.Export(context.Background(), s, heads(one), out, gitpack.Options{}); err != nil {
 				return err
 			}
-			_, err := tryGit(out, nil, "update-ref", "refs/heads/main", one.String()) // a loose one
-			return err
+			// As git itself would leave it, in a file of its own.
+			heads := filepath.Join(out, ".git", "refs", "heads")
+			if err := os.MkdirAll(heads, 0o777); err != nil {
+				return err
+			}
+			return os.WriteFile(filepath.Join(heads, "main"), []byte(one.String()+"\n"), 0o666)
 		},
 		Act: func(out string) error {
 			_, err := gitpack.Export(context.Background(), s, refs, out, gitpack.CutSmall)
