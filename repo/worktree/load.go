@@ -1,0 +1,203 @@
+package worktree
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"sync/atomic"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/cache-tool/cache-tool/objects"
+	"github.com/cache-tool/cache-tool/objects/entry"
+)
+
+// Bounds of what a tree may unfold to. A tree of a few hundred bytes can name
+// itself into more files than any disk has.
+const (
+	maxWants = 1 << 24
+	maxDepth = 4096
+)
+
+// ErrTooBig says that a tree unfolds to more than any disk would hold.
+var ErrTooBig = errors.New("tree is too big")
+
+// A want is what a tree says is to stand at a name.
+type want struct {
+	name  string // on disk
+	mode  objects.Mode
+	perm  uint16
+	leave bool  // it is not to be restored
+	mtime int64 // noTime if any will do
+	size  int64 // of a file, once measured
+	id    objects.ID
+	dir   *wantDir // if it is a directory
+}
+
+const noTime = -1 << 63
+
+// A wantDir is a directory that is to be, or the one above a target.
+type wantDir struct {
+	place *target
+	path  string // below the target
+	above bool   // it is not part of the target, but has its name
+	depth int
+	want  *want  // what is to be known of it; nil if above
+	wants []want // what is to be in it, in the order of the tree
+
+	// Of a directory that exists, after compare:
+	was     unix.Stat_t
+	mount   mount
+	touched bool // names in it come or go
+	forced  bool // its permissions had to be changed to work in it
+}
+
+// shown is what errors call a name in d.
+func (d *wantDir) shown(name string) string {
+	if d.above {
+		return d.place.shown("")
+	}
+	return d.place.shown(below(d.path, name))
+}
+
+// load reads the trees of all targets.
+func (s *restore) load(ctx context.Context) error {
+	if err := checkNested(s.places); err != nil {
+		return err
+	}
+	var dirs []*wantDir
+	for _, t := range s.places {
+		t.above = &wantDir{place: t, above: true, mount: t.mount}
+		t.want = want{name: t.name, mode: t.Mode, perm: permOf(t.Mode), mtime: noTime, id: t.ID}
+		if t.Mode.IsDir() {
+			t.want.dir = &wantDir{place: t, want: &t.want}
+			dirs = append(dirs, t.want.dir)
+		}
+	}
+	l := &loader{r: s.r, stack: newStack(dirs...)}
+	err := l.stack.drain(ctx, parallel(s.o.Parallel), func() func(*wantDir) error {
+		return func(d *wantDir) error { return l.dir(ctx, d) }
+	})
+	if err != nil {
+		return err
+	}
+	for _, t := range s.places {
+		if err := t.describe(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// checkNested refuses targets that lie in other targets: who is to say what
+// stands there?
+func checkNested(targets []*target) error {
+	paths := make([]string, len(targets))
+	for i, t := range targets {
+		paths[i] = strings.TrimSuffix(t.shown(""), "/") + "/"
+	}
+	slices.Sort(paths)
+	for i := 1; i < len(paths); i++ {
+		if strings.HasPrefix(paths[i], paths[i-1]) {
+			return fmt.Errorf("restore %s: it is in %s, which is restored too", paths[i], paths[i-1])
+		}
+	}
+	return nil
+}
+
+// A loader reads trees.
+type loader struct {
+	r     objects.Reader
+	stack *stack[*wantDir]
+	count atomic.Int64
+}
+
+func (l *loader) dir(ctx context.Context, d *wantDir) error {
+	tree, err := objects.ReadTree(ctx, l.r, d.want.id)
+	if err != nil {
+		return fmt.Errorf("restore %s: %w", d.place.shown(d.path), err)
+	}
+	if l.count.Add(int64(len(tree))) > maxWants || d.depth > maxDepth {
+		return fmt.Errorf("restore %s: %w", d.place.shown(""), ErrTooBig)
+	}
+	d.wants = make([]want, len(tree))
+	var sub []*wantDir
+	unescaped := false
+	for i, e := range tree {
+		w := &d.wants[i]
+		*w = want{name: entry.UnescapeName(e.Name), mode: e.Mode, perm: permOf(e.Mode), mtime: noTime, id: e.ID}
+		unescaped = unescaped || w.name != e.Name
+		if e.Mode.IsDir() {
+			w.dir = &wantDir{place: d.place, path: below(d.path, w.name), depth: d.depth + 1, want: w}
+			sub = append(sub, w.dir)
+		}
+	}
+	if unescaped {
+		if err := d.checkNames(); err != nil {
+			return fmt.Errorf("restore %s: %w: %w", d.place.shown(d.path), objects.ErrBadTree, err)
+		}
+	}
+	slices.Reverse(sub)
+	l.stack.push(sub...)
+	return nil
+}
+
+// checkNames checks what objects.ParseTree has checked, once more, for names that
+// were unescaped: "..%" is one that passes there.
+func (d *wantDir) checkNames() error {
+	seen := make(map[string]bool, len(d.wants))
+	for i := range d.wants {
+		name := d.wants[i].name
+		if err := objects.CheckName(name); err != nil {
+			return err
+		}
+		if seen[name] {
+			return fmt.Errorf("two names become %q", name)
+		}
+		seen[name] = true
+	}
+	return nil
+}
+
+// describe gives the wants the permissions and times of the columns.
+func (t *target) describe() error {
+	c := cursor{modes: t.Modes, times: t.Times}
+	c.want(&t.want)
+	if t.Modes != nil && c.n != len(t.Modes) || t.Times != nil && c.n != len(t.Times) {
+		return fmt.Errorf("restore %s: the tree holds %d names, described are %d", t.shown(""), c.n, max(len(t.Modes), len(t.Times)))
+	}
+	if t.WithGit || t.want.dir == nil {
+		return nil
+	}
+	for i := range t.want.dir.wants {
+		if w := &t.want.dir.wants[i]; w.name == gitDir {
+			w.leave = true
+		}
+	}
+	return nil
+}
+
+// A cursor walks along the columns.
+type cursor struct {
+	modes []uint16
+	times []int64
+	n     int
+}
+
+func (c *cursor) want(w *want) {
+	if c.n < len(c.modes) && c.modes[c.n] != 0 && w.mode != objects.ModeSymlink {
+		w.perm = c.modes[c.n] & permBits
+	}
+	if c.n < len(c.times) {
+		w.mtime = c.times[c.n]
+	}
+	c.n++
+	if w.dir == nil {
+		return
+	}
+	for i := range w.dir.wants {
+		c.want(&w.dir.wants[i])
+	}
+}

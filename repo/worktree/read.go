@@ -1,0 +1,303 @@
+package worktree
+
+import (
+	"context"
+	"errors"
+	"io"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+	"golang.org/x/sys/unix"
+
+	"github.com/cache-tool/cache-tool/objects"
+	"github.com/cache-tool/cache-tool/objects/odb"
+	"github.com/cache-tool/cache-tool/repo/statcache"
+)
+
+// A file is a node that has to be read.
+type file struct {
+	node *node
+	top  *top
+	path string
+}
+
+func (f file) shown() string { return f.top.shown(f.path) }
+
+// runBytes is how much one goroutine reads before it looks for more: files that
+// stand together come into the same blocks, and are restored together.
+const (
+	runBytes = 4 << 20
+	runFiles = 4096
+)
+
+// attempts is how often a file that changes is read.
+const attempts = 5
+
+// readFiles reads s.files and sets their ids.
+func (s *snapshot) readFiles(ctx context.Context) error {
+	if len(s.files) == 0 {
+		return nil
+	}
+	s.meter.Expect(s.result.Read, s.result.ReadBytes)
+	var big, small []file
+	for _, f := range s.files {
+		if f.node.stat.Size > odb.MaxSpace {
+			big = append(big, f)
+		} else {
+			small = append(small, f)
+		}
+	}
+	runs := cutRuns(small)
+	var nextBig, nextRun atomic.Int64
+	g, ctx := errgroup.WithContext(ctx)
+	for range min(parallel(s.o.Parallel), len(big)+len(runs)) {
+		g.Go(func() error {
+			r := reader{snapshot: s, lane: s.w.Lane()}
+			err := r.work(ctx, big, &nextBig, runs, &nextRun)
+			return errors.Join(err, r.lane.Close())
+		})
+	}
+	return g.Wait()
+}
+
+func cutRuns(files []file) (runs [][]file) {
+	for len(files) > 0 {
+		n, bytes := 0, int64(0)
+		for n < len(files) && n < runFiles && (n == 0 || bytes+files[n].node.stat.Size <= runBytes) {
+			bytes += files[n].node.stat.Size
+			n++
+		}
+		runs = append(runs, files[:n])
+		files = files[n:]
+	}
+	return runs
+}
+
+// A reader is one goroutine that reads files.
+type reader struct {
+	*snapshot
+	lane Lane
+}
+
+// work reads big files while there are any, then runs of small ones.
+func (r *reader) work(ctx context.Context, big []file, nextBig *atomic.Int64, runs [][]file, nextRun *atomic.Int64) error {
+	for i := int(nextBig.Add(1)) - 1; i < len(big); i = int(nextBig.Add(1)) - 1 {
+		if err := r.run(ctx, big[i:i+1]); err != nil {
+			return err
+		}
+	}
+	for i := int(nextRun.Add(1)) - 1; i < len(runs); i = int(nextRun.Add(1)) - 1 {
+		if err := r.run(ctx, runs[i]); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (r *reader) run(ctx context.Context, files []file) error {
+	for _, f := range files {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		size := f.node.stat.Size
+		if err := r.read(ctx, f); err != nil {
+			return err
+		}
+		r.meter.Done(1, size)
+	}
+	return nil
+}
+
+// read stores what the file holds. The status that it had in the walk is what it
+// has to have after it was read; if not, it is read again, against the new one.
+func (r *reader) read(ctx context.Context, f file) error {
+	n := f.node
+	for try := range attempts {
+		if err := pause(ctx, try); err != nil {
+			return err
+		}
+		started := time.Now()
+		id, after, err := r.once(ctx, f)
+		switch {
+		case isGone(err):
+			return &ChangedError{f.shown()}
+		case err != nil:
+			return pathError("read", f.shown(), err)
+		}
+		now, ok := newNode(n.disk, &after)
+		if !ok || now.mode.IsDir() || (now.mode == objects.ModeSymlink) != (n.mode == objects.ModeSymlink) {
+			return &ChangedError{f.shown()}
+		}
+		if !id.IsZero() && now.stat == n.stat {
+			n.id, n.mode, n.perm = id, now.mode, now.perm
+			r.o.Cache.Record(n.stat, id, started)
+			return nil
+		}
+		n.stat = now.stat
+	}
+	return &ChangedError{f.shown()}
+}
+
+// pause waits before all attempts but the first two, longer each time.
+func pause(ctx context.Context, try int) error {
+	if try < 2 {
+		return nil
+	}
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-time.After(5 * time.Millisecond << (2 * try)):
+		return nil
+	}
+}
+
+// once stores what the file holds now, and returns its status afterwards. The id
+// is zero if the file is shorter than it was.
+func (r *reader) once(ctx context.Context, f file) (id objects.ID, after unix.Stat_t, err error) {
+	if f.node.mode == objects.ModeSymlink {
+		return r.link(f)
+	}
+	// O_NONBLOCK: a fifo may have taken the file's place.
+	fd, err := openAt(f.top.fd, f.path, unix.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
+	if errors.Is(err, unix.ELOOP) {
+		return id, after, unix.ENOENT // now it is a link
+	} else if err != nil {
+		return id, after, err
+	}
+	defer unix.Close(fd)
+	size := f.node.stat.Size
+	if size > odb.MaxSpace {
+		id, err = r.stream(ctx, fd, size)
+	} else {
+		id, err = r.small(fd, int(size))
+	}
+	if err != nil {
+		return id, after, err
+	}
+	return id, after, fstat(fd, &after)
+}
+
+func (r *reader) small(fd, size int) (objects.ID, error) {
+	space, err := r.lane.Space(size)
+	if err != nil {
+		return objects.ID{}, err
+	}
+	n, err := readFull(fd, space)
+	if err != nil || n < size {
+		return objects.ID{}, err
+	}
+	return r.lane.Add(size)
+}
+
+func (r *reader) stream(ctx context.Context, fd int, size int64) (objects.ID, error) {
+	body := &fileBody{fd: fd, left: size}
+	id, err := r.lane.PutReader(ctx, size, body)
+	if body.err == io.ErrUnexpectedEOF {
+		return objects.ID{}, nil
+	}
+	return id, err
+}
+
+func (r *reader) link(f file) (id objects.ID, after unix.Stat_t, err error) {
+	target, err := readlinkAt(f.top.fd, f.path)
+	if errors.Is(err, unix.EINVAL) {
+		return id, after, unix.ENOENT // no link any more
+	} else if err != nil {
+		return id, after, err
+	}
+	space, err := r.lane.Space(len(target))
+	if err != nil {
+		return id, after, err
+	}
+	if id, err = r.lane.Add(copy(space, target)); err != nil {
+		return id, after, err
+	}
+	return id, after, lstatAt(f.top.fd, f.path, &after)
+}
+
+// A fileBody is the first bytes of an open file. That there are fewer is an
+// io.ErrUnexpectedEOF.
+type fileBody struct {
+	fd   int
+	left int64
+	err  error
+}
+
+func (b *fileBody) Read(p []byte) (int, error) {
+	if b.left == 0 {
+		return 0, io.EOF
+	}
+	if b.err != nil {
+		return 0, b.err
+	}
+	p = p[:min(int64(len(p)), b.left)]
+	n, err := readFull(b.fd, p)
+	b.left -= int64(n)
+	if err == nil && n < len(p) {
+		err = io.ErrUnexpectedEOF
+	}
+	b.err = err
+	return n, err
+}
+
+// HashFile returns the id of the content of the file path, with the cache's help,
+// and stores nothing. A link is followed; what it leads to must be a file.
+func HashFile(ctx context.Context, c *statcache.Cache, path string) (objects.ID, objects.Mode, error) {
+	for try := range attempts {
+		if err := pause(ctx, try); err != nil {
+			return objects.ID{}, 0, err
+		}
+		id, mode, err := hashOnce(c, path)
+		if err != nil || !id.IsZero() {
+			return id, mode, pathError("read", path, err)
+		}
+	}
+	return objects.ID{}, 0, &ChangedError{path}
+}
+
+func hashOnce(c *statcache.Cache, path string) (id objects.ID, mode objects.Mode, err error) {
+	var st unix.Stat_t
+	if err := unix.Stat(path, &st); err != nil {
+		return id, 0, err
+	}
+	mode, ok := modeOf(uint32(st.Mode))
+	if !ok || mode.IsDir() {
+		return id, 0, unix.EINVAL
+	}
+	before := statcache.StatOf(&st)
+	if id, ok := c.Lookup(before); ok {
+		return id, mode, nil
+	}
+	started := time.Now()
+	fd, err := openAt(unix.AT_FDCWD, path, unix.O_RDONLY|unix.O_NONBLOCK, 0)
+	if err != nil {
+		return id, 0, err
+	}
+	defer unix.Close(fd)
+	id, err = hashOpen(fd, before.Size)
+	if err != nil || id.IsZero() {
+		return id, 0, err
+	}
+	if err := fstat(fd, &st); err != nil {
+		return id, 0, err
+	}
+	if statcache.StatOf(&st) != before {
+		return objects.ID{}, 0, nil
+	}
+	c.Record(before, id, started)
+	return id, mode, nil
+}
+
+// hashOpen returns the id of the first size bytes, zero if there are fewer.
+func hashOpen(fd int, size int64) (objects.ID, error) {
+	h := objects.NewHasher(objects.Blob, size)
+	body := &fileBody{fd: fd, left: size}
+	_, err := io.CopyBuffer(struct{ io.Writer }{h}, body, make([]byte, min(max(size, 1), 256<<10)))
+	if body.err == io.ErrUnexpectedEOF {
+		return objects.ID{}, nil
+	} else if err != nil {
+		return objects.ID{}, err
+	}
+	return h.ID()
+}
