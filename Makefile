@@ -1,0 +1,47 @@
+# make build   the command, as it is shipped, in build/cache-tool
+# make demo    what it does, on a real build, in under two minutes
+# make test    vet, all tests, and all again with the race detector
+# make soak    all tests at their full counts, which takes hours
+# make bench   cache-tool beside every peer that can be installed; see tests/bench/run.sh
+# make lint    gofmt, vet, staticcheck, govulncheck
+
+GO ?= go
+# Plain Go, no paths, no symbols: what starts fast and builds the same anywhere.
+BUILD = CGO_ENABLED=0 $(GO) build -trimpath -ldflags '-s -w' -tags urfave_cli_no_docs
+
+STATICCHECK = honnef.co/go/tools/cmd/staticcheck@latest
+GOVULNCHECK = golang.org/x/vuln/cmd/govulncheck@latest
+
+.PHONY: all build demo test soak bench lint clean
+all: build
+
+build:
+	@mkdir -p build
+	$(BUILD) -o build/cache-tool .
+
+demo: build
+	@tests/need.sh git gcc
+	@PATH="$(CURDIR)/build:$$PATH" tests/demo.sh
+
+test:
+	@tests/need.sh git gcc ccache zstd
+	$(GO) vet ./...
+	$(GO) test ./...
+	@if command -v gcc >/dev/null; then set -x; CGO_ENABLED=1 $(GO) test -race ./...; \
+	else echo 'no gcc: the race detector is left out'; fi
+
+soak:
+	@tests/need.sh git gcc ccache zstd
+	@tests/soak.sh
+
+bench: build
+	@PATH="$(CURDIR)/build:$$PATH" tests/bench/run.sh
+
+lint:
+	@out=$$(gofmt -l $$(git ls-files '*.go')); [ -z "$$out" ] || { echo "gofmt would change:"; echo "$$out"; exit 1; }
+	$(GO) vet ./...
+	@tests/lint.sh $(STATICCHECK) ./...
+	@tests/lint.sh $(GOVULNCHECK) ./...
+
+clean:
+	rm -rf build

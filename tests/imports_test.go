@@ -1,0 +1,161 @@
+package tests
+
+import (
+	"go/parser"
+	"go/token"
+	"io/fs"
+	"maps"
+	"path"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+)
+
+const module = "github.com/cache-tool/cache-tool"
+
+// mayImport is the architecture: which of our packages, and which modules of
+// others, a package may import. The standard library is free to all. A name that
+// ends in "/..." stands for all packages below. Tests are not looked at, nor is
+// what only tests import (testOnly).
+//
+// Each line leads down: objects know nothing of files, stores nothing of
+// commands, this store (repo) nothing of other stores (sync).
+var mayImport = map[string][]string{
+	"":         {"commands"},
+	"commands": {"internal/durable", "objects", "objects/...", "refs", "repo", "repo/...", cli, smetrics, bar, xsys},
+
+	"repo":           {"internal/durable", "objects", "objects/...", "refs", "repo/stage", "repo/statcache", "repo/worktree", "repo/action", goGit, goBilly, xsync, xsys},
+	"repo/action":    {"internal/durable", "objects", "objects/...", "repo/statcache", "repo/worktree", doublestar, xsync, xsys},
+	"repo/worktree":  {"internal/durable", "objects", "objects/...", "repo/statcache", doublestar, xsync, xsys},
+	"repo/stage":     {"internal/durable", "objects", "objects/entry", "objects/trees", xsys},
+	"repo/statcache": {"internal/durable", "objects", xsys},
+
+	"refs": {"internal/durable", "objects", xsys},
+
+	"objects/gitpack":  {"internal/durable", "objects", compress, xsync, xsys},
+	"objects/entry":    {"objects"},
+	"objects/reach":    {"objects"},
+	"objects/trees":    {"objects"},
+	"objects/odb":      {"internal/durable", "objects", "objects/chunk", "objects/compress", "objects/pack", xsync, xsys},
+	"objects/pack":     {"internal/durable", "objects", "objects/compress", xsys},
+	"objects/compress": {"objects", compress},
+	"objects/chunk":    {"objects"},
+	"objects":          {},
+
+	"internal/durable": {xsys},
+}
+
+const (
+	cli        = "github.com/urfave/cli/v2"
+	smetrics   = "github.com/xrash/smetrics" // of cli: which command was meant
+	bar        = "github.com/schollz/progressbar/v3"
+	doublestar = "github.com/bmatcuk/doublestar/v4"
+	compress   = "github.com/klauspost/compress"
+	goGit      = "github.com/go-git/go-git/v5"
+	goBilly    = "github.com/go-git/go-billy/v5"
+	xsync      = "golang.org/x/sync"
+	xsys       = "golang.org/x/sys"
+)
+
+// testOnly are packages that only tests, and programs that measure, import.
+var testOnly = []string{"internal/test", "objects/objectstest", "refs/refstest", "tests", "tests/..."}
+
+// slow are packages of go-git that cost every start of the command 1 ms and more
+// because they make tables and compile expressions when they are linked in.
+var slow = []string{goGit, goGit + "/plumbing/object", goGit + "/plumbing/transport/..."}
+
+func TestImportsLeadDown(t *testing.T) {
+	imports := readImports(t)
+	for _, pkg := range slices.Sorted(maps.Keys(imports)) {
+		if matches(pkg, testOnly) {
+			continue
+		}
+		allowed, ok := mayImport[pkg]
+		if !ok {
+			t.Errorf("package %q is not in the table of what may import what", pkg)
+			continue
+		}
+		for _, imp := range imports[pkg] {
+			inside, ours := strings.CutPrefix(imp, module+"/")
+			switch {
+			case ours && matches(inside, allowed) && !matches(inside, testOnly):
+			case !ours && inModule(imp, allowed) && !matches(imp, slow):
+			default:
+				t.Errorf("%s imports %s, which it may not", orMain(pkg), imp)
+			}
+		}
+	}
+	for pkg := range mayImport {
+		if _, ok := imports[pkg]; !ok {
+			t.Errorf("package %q is in the table, but has no sources", pkg)
+		}
+	}
+}
+
+// readImports parses all sources but tests and returns what each package, named
+// by its directory, imports from outside the standard library.
+func readImports(t *testing.T) map[string][]string {
+	t.Helper()
+	root := ".."
+	imports := map[string][]string{}
+	err := filepath.WalkDir(root, func(name string, e fs.DirEntry, err error) error {
+		switch {
+		case err != nil:
+			return err
+		case e.IsDir() && name != root && (strings.HasPrefix(e.Name(), ".") || e.Name() == "testdata" || e.Name() == "build"):
+			return filepath.SkipDir
+		case !strings.HasSuffix(name, ".go") || strings.HasSuffix(name, "_test.go"):
+			return nil
+		}
+		file, err := parser.ParseFile(token.NewFileSet(), name, nil, parser.ImportsOnly)
+		if err != nil {
+			return err
+		}
+		dir, err := filepath.Rel(root, filepath.Dir(name))
+		if err != nil {
+			return err
+		}
+		pkg := strings.TrimPrefix(path.Clean(filepath.ToSlash(dir)), ".")
+		list := imports[pkg]
+		for _, spec := range file.Imports {
+			imp, err := strconv.Unquote(spec.Path.Value)
+			if err != nil {
+				return err
+			}
+			first, _, _ := strings.Cut(imp, "/")
+			if strings.Contains(first, ".") && !slices.Contains(list, imp) {
+				list = append(list, imp)
+			}
+		}
+		imports[pkg] = list
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return imports
+}
+
+// matches reports whether pkg is one of patterns.
+func matches(pkg string, patterns []string) bool {
+	return slices.ContainsFunc(patterns, func(p string) bool {
+		below, all := strings.CutSuffix(p, "/...")
+		return pkg == p || all && strings.HasPrefix(pkg, below+"/")
+	})
+}
+
+// inModule reports whether imp belongs to one of modules.
+func inModule(imp string, modules []string) bool {
+	return slices.ContainsFunc(modules, func(m string) bool {
+		return imp == m || strings.HasPrefix(imp, m+"/")
+	})
+}
+
+func orMain(pkg string) string {
+	if pkg == "" {
+		return "the main package"
+	}
+	return pkg
+}
