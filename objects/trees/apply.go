@@ -236,8 +236,10 @@ func splice(body []byte, changed []group, added objects.Entries) ([]byte, error)
 // compareRaw is objects.CompareEntries for an entry that is not parsed.
 func compareRaw(a objects.Entry, b objects.RawEntry) int {
 	n := min(len(a.Name), len(b.Name))
-	if c := strings.Compare(a.Name[:n], string(b.Name[:n])); c != 0 {
-		return c
+	for i := range n {
+		if a.Name[i] != b.Name[i] {
+			return int(a.Name[i]) - int(b.Name[i])
+		}
 	}
 	return objects.CompareEntries(
 		objects.Entry{Mode: a.Mode, Name: a.Name[n:]},
