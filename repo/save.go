@@ -64,7 +64,7 @@ func (r *Repo) Save(ctx context.Context, branch refs.Name, key string, paths []s
 	source := ReadSource(layout.base)
 	id, err := entry.Write(c.Batch, entry.Meta{
 		Kind: entry.Save, Key: key, Created: time.Now(),
-		Commit: source.Commit, Branch: source.Branch, Files: snapshot.Files,
+		Commit: source.Commit, Branch: source.Branch, Extra: extentOf(snapshot), Files: snapshot.Files,
 	}, snapshot.Payload, earlier)
 	if err != nil {
 		return Saved{}, err
@@ -151,7 +151,7 @@ func (p places) find(paths []string) ([]worktree.Place, error) {
 		if err != nil {
 			return nil, err
 		}
-		found = append(found, worktree.Place{Name: p.name(abs), Path: abs})
+		found = append(found, worktree.Place{Name: p.name(abs), Path: abs, WithGit: !isWorkTree(abs)})
 	}
 	return found, nil
 }
