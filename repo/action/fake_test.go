@@ -156,11 +156,17 @@ type memoryLane struct {
 	room []byte
 }
 
-func (l *memoryLane) Space(n int) []byte {
+func (l *memoryLane) Space(n int) ([]byte, error) {
 	l.room = make([]byte, n)
-	return l.room
+	return l.room, nil
 }
 
-func (l *memoryLane) Add(k objects.Kind, n int) (objects.ID, error) {
-	return l.m.PutBytes(k, l.room[:n])
+func (l *memoryLane) Add(n int) (objects.ID, error) {
+	return l.m.PutBytes(objects.Blob, l.room[:n])
 }
+
+func (l *memoryLane) PutReader(ctx context.Context, size int64, r io.Reader) (objects.ID, error) {
+	return l.m.Put(ctx, objects.Blob, size, r)
+}
+
+func (l *memoryLane) Close() error { return nil }

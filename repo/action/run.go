@@ -151,7 +151,7 @@ type run struct {
 	store Store
 	o     Options
 	began time.Time
-	sets  Sets  // of discovered inputs, as stored
+	sets  Sets // of discovered inputs, as stored
 }
 
 func (r *run) close() {

@@ -37,6 +37,7 @@ type Found struct {
 // Close without it leaves no trace. From the first object on nothing that the
 // change relies on is collected.
 type Change interface {
+	objects.Writer
 	worktree.Writer
 	PutBytes(k objects.Kind, body []byte) (objects.ID, error)
 	Set(kind entry.Kind, key string, id objects.ID)

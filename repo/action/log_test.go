@@ -1,0 +1,97 @@
+package action
+
+import (
+	"os"
+	"path/filepath"
+	"reflect"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/cache-tool/cache-tool/objects"
+)
+
+var sampleRan = Ran{
+	Time: time.UnixMilli(1767225600123), Outcome: Uncached, Key: objects.EmptyTree, Family: 0xfeed,
+	Took: 1500 * time.Microsecond, Command: time.Millisecond, Exit: 2, Reason: "a\ttab and \xff", Label: "gcc 'a b'.c\n",
+}
+
+func TestLog(t *testing.T) {
+	dir := t.TempDir()
+	if runs, err := Log(dir); err != nil || len(runs) != 0 {
+		t.Errorf("without a log: %v, %v", runs, err)
+	}
+	name := filepath.Join(dir, logFile)
+	if err := os.WriteFile(name, []byte("run1\tcut sh\nrun9\tof another version\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		if err := record(dir, sampleRan); err != nil {
+			t.Fatal(err)
+		}
+	}
+	runs, err := Log(dir)
+	if err != nil || !reflect.DeepEqual(runs, []Ran{sampleRan, sampleRan}) {
+		t.Errorf("came back as %+v, %v", runs, err)
+	}
+}
+
+func TestLogIsBounded(t *testing.T) {
+	dir := t.TempDir()
+	line := string(sampleRan.append(nil))
+	full := strings.Repeat(line, maxLog/len(line)+1)
+	for range 3 {
+		if err := os.WriteFile(filepath.Join(dir, logFile), []byte(full), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		if err := record(dir, sampleRan); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var size int64
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, e := range entries {
+		fi, err := e.Info()
+		if err != nil {
+			t.Fatal(err)
+		}
+		size += fi.Size()
+	}
+	if size > maxLog+1000 {
+		t.Errorf("%d bytes in %d files", size, len(entries))
+	}
+	if runs, err := Log(dir); err != nil || len(runs) < maxLog/len(line) {
+		t.Errorf("%d runs left, %v", len(runs), err)
+	}
+}
+
+func TestLabel(t *testing.T) {
+	for _, tt := range []struct{ args, want string }{
+		{"gcc -c a.c", "gcc -c a.c"},
+		{"", "''"},
+		{"it's", `'it'\''s'`},
+		{strings.Repeat("long ", 50), strings.Repeat("long ", 24) + "…"},
+	} {
+		if got := label(strings.Split(strings.TrimSpace(tt.args), " ")); got != tt.want {
+			t.Errorf("label(%q) = %q, want %q", tt.args, got, tt.want)
+		}
+	}
+}
+
+func FuzzParseRan(f *testing.F) {
+	f.Add(strings.TrimSuffix(string(sampleRan.append(nil)), "\n"))
+	f.Add("run1\t1\thit")
+	f.Fuzz(func(t *testing.T, line string) {
+		r, err := parseRan(line)
+		if err != nil {
+			return
+		}
+		again, err := parseRan(strings.TrimSuffix(string(r.append(nil)), "\n"))
+		if err != nil || !reflect.DeepEqual(again, r) {
+			t.Errorf("%q came back as %+v, %v, want %+v", line, again, err, r)
+		}
+	})
+}
