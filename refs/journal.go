@@ -38,7 +38,11 @@ func (j journal) encode() []byte {
 		b = append(b, '\t')
 		b = append(b, m.LogEntry.encode()...)
 	}
-	return fmt.Appendf(b, "%08x\n", crc32.Checksum(b, castagnoli))
+	return sealJournal(b)
+}
+
+func sealJournal(body []byte) []byte {
+	return fmt.Appendf(body, "%08x\n", crc32.Checksum(body, castagnoli))
 }
 
 func parseJournal(data []byte) (journal, error) {

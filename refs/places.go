@@ -100,10 +100,14 @@ func (f *Files) write(name Name, id objects.ID, dirs dirSet) error {
 	return file.CommitAs(path, durable.NoSync)
 }
 
-// remove removes the file of name, if it is there.
+// remove removes the file of name, if it is there. A directory there is no ref:
+// of refs that have moved below this one already.
 func (f *Files) remove(name Name, dirs dirSet) error {
 	path := f.path(name)
 	dirs[filepath.Dir(path)] = true
+	if fi, err := os.Lstat(path); err == nil && fi.IsDir() {
+		return nil
+	}
 	if err := durable.Remove(path); err != nil && !absent(err) {
 		return err
 	}

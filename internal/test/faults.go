@@ -3,6 +3,7 @@ package test
 import (
 	"errors"
 	"fmt"
+	"os"
 	"path/filepath"
 	"sync"
 	"syscall"
@@ -36,7 +37,8 @@ func (f Fault) String() string {
 // speaking.
 var ErrDead = errors.New("the process is dead")
 
-// A Plan lets one fault happen at one step. The zero Plan counts steps.
+// A Plan lets one fault happen at one step. The zero Plan counts steps. Syncs
+// are steps, but under a plan they do nothing else.
 type Plan struct {
 	At    int   // the first step is 1; 0 is none
 	Fault Fault // what happens there
@@ -49,7 +51,9 @@ type Plan struct {
 
 // Start puts the plan into force until the test ends, or stop is called.
 func (p *Plan) Start(tb testing.TB) (stop func()) {
-	restore := sync.OnceFunc(durable.SetHook(p.step))
+	restore := sync.OnceFunc(durable.SetHook(func(s durable.Step, do func(durable.Step) error) error {
+		return p.step(s, unsynced(do))
+	}))
 	tb.Cleanup(restore)
 	return restore
 }
@@ -90,6 +94,21 @@ func (p *Plan) step(s durable.Step, do func(durable.Step) error) error {
 	return p.fault(s, do)
 }
 
+// unsynced makes all steps but syncs, which take most of the time and mean
+// nothing to a disk that stays on.
+func unsynced(do func(durable.Step) error) func(durable.Step) error {
+	return func(s durable.Step) error {
+		if s.Op != durable.OpSync && s.Op != durable.OpSyncDir {
+			return do(s)
+		}
+		_, err := os.Stat(s.Path)
+		if s.Op == durable.OpSync {
+			err = nil // its file may have another name by now
+		}
+		return err
+	}
+}
+
 func (p *Plan) fault(s durable.Step, do func(durable.Step) error) error {
 	err := p.Err
 	if err == nil {
@@ -115,6 +134,10 @@ func doHalf(s durable.Step, do func(durable.Step) error) {
 	}
 }
 
+func withoutSync() (restore func()) {
+	return durable.SetHook(func(s durable.Step, do func(durable.Step) error) error { return unsynced(do)(s) })
+}
+
 // A Case is something that must leave the old state or the new one, whole,
 // wherever it is interrupted.
 type Case struct {
@@ -125,7 +148,7 @@ type Case struct {
 	Check func(t *testing.T, dir string, err error)
 
 	Faults []Fault // for EveryStep; nil is all of them
-	Max    int     // try no more steps than this, evenly spread; 0 is every step
+	Max    int     // try about so many steps per fault, evenly spread; 0 is every step
 }
 
 // EveryStep interrupts Act in this process, with every fault, at every step.
@@ -135,8 +158,8 @@ func (c Case) EveryStep(t *testing.T) {
 	if faults == nil {
 		faults = Faults
 	}
-	for _, fault := range faults {
-		c.each(t, func(dir string, at int) (string, error, bool) {
+	for round, fault := range faults {
+		c.each(t, round, func(dir string, at int) (string, error, bool) {
 			plan := &Plan{At: at, Fault: fault}
 			stop := plan.Start(t)
 			err := c.Act(dir)
@@ -150,27 +173,31 @@ func (c Case) EveryStep(t *testing.T) {
 }
 
 // each sets up one directory per step, interrupts Act there and checks what is
-// left, until Act comes through without reaching the step.
-func (c Case) each(t *testing.T, run func(dir string, at int) (where string, err error, reached bool)) {
+// left, until Act comes through without reaching the step. Where not every step
+// is tried, each round tries others.
+func (c Case) each(t *testing.T, round int, run func(dir string, at int) (where string, err error, reached bool)) {
 	t.Helper()
 	stride := 1
 	if c.Max > 0 {
 		stride = max(1, (c.count(t)+c.Max-1)/c.Max)
 	}
-	for at := 1; ; at += stride {
-		dir := t.TempDir()
-		c.setup(t, dir)
-		where, err, reached := run(dir, at)
-		if !reached && err != nil {
-			t.Fatalf("%s: %v", where, err)
-		}
+	for at := 1 + round%stride; ; at += stride {
+		var reached bool
 		t.Run(fmt.Sprintf("step-%d", at), func(t *testing.T) {
 			t.Helper()
+			dir := Dir(t)
+			c.setup(t, dir)
+			where, err, r := run(dir, at)
+			reached = r
+			if !reached && err != nil {
+				t.Fatalf("%s: %v", where, err)
+			}
 			defer func() {
 				if t.Failed() {
 					t.Logf("after %s: %v", where, err)
 				}
 			}()
+			defer withoutSync()()
 			c.Check(t, dir, err)
 		})
 		if !reached || t.Failed() {
@@ -182,7 +209,7 @@ func (c Case) each(t *testing.T, run func(dir string, at int) (where string, err
 // count returns how many steps Act makes.
 func (c Case) count(t *testing.T) int {
 	t.Helper()
-	dir := t.TempDir()
+	dir := Dir(t)
 	c.setup(t, dir)
 	plan := &Plan{}
 	stop := plan.Start(t)
@@ -198,6 +225,7 @@ func (c Case) setup(t *testing.T, dir string) {
 	if c.Setup == nil {
 		return
 	}
+	defer withoutSync()()
 	if err := c.Setup(dir); err != nil {
 		t.Fatalf("setup: %v", err)
 	}

@@ -47,7 +47,7 @@ func KillFromEnv() {
 	}
 	plan := &Plan{At: at, Fault: fault}
 	durable.SetHook(func(s durable.Step, do func(durable.Step) error) error {
-		err := plan.step(s, do)
+		err := plan.step(s, unsynced(do))
 		if errors.Is(err, ErrDead) {
 			_ = syscall.Kill(os.Getpid(), syscall.SIGKILL)
 			select {} // it is delivered before long
@@ -64,8 +64,8 @@ func (c Case) Kill(t *testing.T) {
 	if os.Getenv(killTestEnv) == t.Name() {
 		c.victim()
 	}
-	for _, halfway := range []bool{false, true} {
-		c.each(t, func(dir string, at int) (string, error, bool) {
+	for round, halfway := range []bool{false, true} {
+		c.each(t, round, func(dir string, at int) (string, error, bool) {
 			where := fmt.Sprintf("kill -9 at step %d (halfway: %v)", at, halfway)
 			err := c.start(t, dir, KillEnv(at, halfway))
 			return where, err, errors.Is(err, ErrKilled)

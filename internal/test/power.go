@@ -67,19 +67,22 @@ func (d *Disk) take(path string) (*node, error) {
 	return n, nil
 }
 
-// Hook watches the steps that do makes.
+// Hook watches the steps that do makes. The syncs among them it does not make:
+// nobody cuts the power of a test.
 func (d *Disk) Hook(s durable.Step, do func(durable.Step) error) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	var goes uint64
 	switch s.Op {
 	case durable.OpRemove:
-		d.forget(s.Path)
+		goes = last(s.Path)
 	case durable.OpRename:
-		d.forget(s.To)
+		goes = last(s.To)
 	}
-	if err := do(s); err != nil {
+	if err := unsynced(do)(s); err != nil {
 		return err
 	}
+	delete(d.nodes, goes)
 	switch s.Op {
 	case durable.OpCreate, durable.OpMkdir:
 		if fi, err := os.Lstat(s.Path); err == nil {
@@ -93,11 +96,14 @@ func (d *Disk) Hook(s durable.Step, do func(durable.Step) error) error {
 	return nil
 }
 
-// forget makes room for another file with the same inode number.
-func (d *Disk) forget(path string) {
-	if fi, err := os.Lstat(path); err == nil && (fi.IsDir() || fi.Sys().(*syscall.Stat_t).Nlink == 1) {
-		delete(d.nodes, inode(fi))
+// last returns the inode number that becomes free when path goes, for another
+// file to take; 0 if it has other names or is not there.
+func last(path string) uint64 {
+	fi, err := os.Lstat(path)
+	if err != nil || !fi.IsDir() && fi.Sys().(*syscall.Stat_t).Nlink > 1 {
+		return 0
 	}
+	return inode(fi)
 }
 
 // at returns the node of a file that is there now.
@@ -219,17 +225,20 @@ func (d *Disk) write(n *node, dst string, paths map[*node]string, keep Keep) (er
 // and a few times KeepSome.
 func (c Case) PowerCut(t *testing.T) {
 	t.Helper()
-	for _, keep := range []Keep{KeepNothing, KeepNames, KeepSome(1), KeepSome(2), KeepSome(3)} {
-		c.powerCut(t, keep)
+	for round, keep := range []Keep{KeepNothing, KeepNames, KeepSome(1), KeepSome(2), KeepSome(3)} {
+		c.powerCut(t, round, keep)
 	}
 }
 
-func (c Case) powerCut(t *testing.T, keep Keep) {
+func (c Case) powerCut(t *testing.T, round int, keep Keep) {
 	t.Helper()
 	check := c.Check
 	left := map[string]string{} // directory of Act: what the cut left of it
-	c.Check = func(t *testing.T, dir string, err error) { check(t, left[dir], err) }
-	c.each(t, func(dir string, at int) (string, error, bool) {
+	c.Check = func(t *testing.T, dir string, err error) {
+		defer os.RemoveAll(left[dir])
+		check(t, left[dir], err)
+	}
+	c.each(t, round, func(dir string, at int) (string, error, bool) {
 		disk := NewDisk(t, dir)
 		plan := &Plan{At: at, Fault: Dead}
 		restore := durable.SetHook(func(s durable.Step, do func(durable.Step) error) error {
@@ -240,7 +249,7 @@ func (c Case) powerCut(t *testing.T, keep Keep) {
 		if err == nil && plan.dead {
 			err = ErrDead
 		}
-		left[dir] = t.TempDir()
+		left[dir] = Dir(t)
 		if err := disk.CopyTo(left[dir], keep); err != nil {
 			t.Fatal(err)
 		}
