@@ -21,6 +21,9 @@ import (
 //	width                 0: the places follow as zigzag differences to the one before
 //	                      1, 2, 4: as numbers of so many bytes, little-endian
 
+// NoPermission stands in Modes for the mode 0000, which zero does not.
+const NoPermission = 0o10000
+
 var errColumn = errors.New("malformed column")
 
 func appendModes(dst []byte, modes []uint16) []byte {
@@ -44,7 +47,7 @@ func parseModes(b []byte, count int) ([]uint16, error) {
 	c := column{b: b}
 	for len(c.b) > 0 && !c.bad {
 		n, mode := c.uvarint(), c.uvarint()
-		if c.bad || n == 0 || n > uint64(count-len(modes)) || mode > 0o7777 {
+		if c.bad || n == 0 || n > uint64(count-len(modes)) || mode > NoPermission {
 			return nil, errColumn
 		}
 		if modes == nil {

@@ -45,7 +45,7 @@ type Meta struct {
 // one at Path first.
 type Files struct {
 	Path  string   // such as "base/target"
-	Modes []uint16 // permission bits 07777, zero where the tree says enough; nil if it always does
+	Modes []uint16 // permission bits 07777 or NoPermission, zero where the tree says enough; nil if it always does
 	Times []int64  // modification times in nanoseconds since 1970; nil if they are not kept
 }
 

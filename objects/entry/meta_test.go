@@ -31,7 +31,7 @@ func full() entry.Meta {
 		Files: []entry.Files{
 			{Path: "base/target", Modes: []uint16{0, 0, 0o600, 0o4755}, Times: []int64{5, 5, math.MinInt64, math.MaxInt64}},
 			{Path: "abs/a b\n", Times: []int64{1e18}},
-			{Path: "home/x", Modes: []uint16{0o444}},
+			{Path: "home/x", Modes: []uint16{0o444, entry.NoPermission}},
 			{Path: "none"},
 		},
 	}

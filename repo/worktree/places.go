@@ -1,6 +1,7 @@
 package worktree
 
 import (
+	"cmp"
 	"fmt"
 	"path/filepath"
 	"slices"
@@ -147,7 +148,7 @@ type columns struct {
 func (c *columns) node(n *node) {
 	mode := uint16(0)
 	if n.mode != objects.ModeSymlink && n.perm != permOf(n.mode) {
-		mode = n.perm
+		mode = cmp.Or(n.perm, entry.NoPermission)
 		c.modes = true
 	}
 	c.mode = append(c.mode, mode)

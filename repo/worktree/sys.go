@@ -210,6 +210,5 @@ func setTimeAt(fd int, path string, mtime int64) error {
 		return err
 	}
 	defer leave(fd, at)
-	times := []unix.Timespec{{Nsec: unix.UTIME_OMIT}, unix.NsecToTimespec(mtime)}
-	return unix.UtimesNanoAt(at, rest, times, unix.AT_SYMLINK_NOFOLLOW)
+	return unix.UtimesNanoAt(at, rest, timesFor(mtime), unix.AT_SYMLINK_NOFOLLOW)
 }

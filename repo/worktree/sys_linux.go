@@ -86,6 +86,11 @@ func openSteps(fd int, path string) (int, error) {
 	return at, err
 }
 
+// timesFor leaves the time of the last access as it is.
+func timesFor(mtime int64) []unix.Timespec {
+	return []unix.Timespec{{Nsec: unix.UTIME_OMIT}, unix.NsecToTimespec(mtime)}
+}
+
 // setTime sets the modification time of the open file.
 func setTime(fd int, mtime int64) error {
 	times := [2]unix.Timespec{{Nsec: unix.UTIME_OMIT}, unix.NsecToTimespec(mtime)}

@@ -43,6 +43,11 @@ func openInside(fd int, path string) (int, error) {
 	return at, err
 }
 
+func timesFor(mtime int64) []unix.Timespec {
+	t := unix.NsecToTimespec(mtime)
+	return []unix.Timespec{t, t}
+}
+
 // setTime sets the modification time of the open file, to the microsecond.
 func setTime(fd int, mtime int64) error {
 	tv := unix.NsecToTimeval(mtime)

@@ -242,7 +242,7 @@ func odd(tb testing.TB, dir string) {
 	})
 	for name, mode := range map[string]uint32{
 		"secret": 0o600, "readonly": 0o444, "setuid": 0o4755, "odd/x": 0o710, "group": 0o2775, "odd/empty": 0o700, "exec": 0o755,
-		"none": 0o200, "odd": 0o1777,
+		"none": 0,  "odd": 0o1777,
 	} {
 		must(tb, unix.Chmod(at(name), mode))
 	}
