@@ -54,9 +54,10 @@ type Options struct {
 	CacheFailures bool          // keep and take results with an exit code other than 0
 	Wait          time.Duration // for an identical run; zero is DefaultWait, negative is not at all
 
-	// Signals are passed on to the command. Who gives them also cancels the
-	// context by them; without them the end of the context terminates the command.
-	Signals <-chan os.Signal
+	// Listen is called before the command is started, and returns the signals that
+	// are to be passed on to it. Who gives it cancels the context by them, too, so
+	// that does not end the command; without it, the end of the context does.
+	Listen func() <-chan os.Signal
 
 	Warn func(message string) // is told of what went wrong with the cache; may be nil
 	Note func(message string) // is told what takes long; may be nil
@@ -72,6 +73,8 @@ type Result struct {
 	Reason  string        // why the result was not kept
 	Took    time.Duration // the whole run
 	Command time.Duration // what the command itself took, now or when the result was made
+
+	NotStarted error // why the command could not be started, and Exit is 126 or 127
 }
 
 // Run puts back what the command of spec made before, if it can be known to
@@ -88,8 +91,7 @@ func Run(ctx context.Context, store Store, spec Spec, o Options) (Result, error)
 	r.job = j
 	defer r.close()
 	if j.program, err = findProgram(spec.Args[0], j.dir, os.Getenv("PATH")); err != nil {
-		r.warn("%v", err)
-		return Result{Exit: exitFor(err), Outcome: Uncached, Reason: err.Error()}, nil
+		return Result{Exit: exitFor(err), Outcome: Uncached, NotStarted: err}, nil
 	}
 	if spec.Stdin {
 		if j.stdin, err = spool(r.o.Stdin); err != nil {
@@ -218,10 +220,14 @@ func (r *run) execute(ctx context.Context, keep func(context.Context, *execution
 			return result, err
 		}
 	}
-	e, err := execute(ctx, c, r.out(), r.o.Signals, keep != nil)
+	var signals <-chan os.Signal
+	if r.o.Listen != nil {
+		signals = r.o.Listen()
+	}
+	e, err := execute(ctx, c, r.out(), signals, keep != nil)
 	if err != nil {
-		r.warn("%s: %v", r.spec.Args[0], plain(err))
-		result.Exit, result.Reason = exitFor(err), plain(err).Error()
+		result.NotStarted = fmt.Errorf("%s: %w", r.spec.Args[0], plain(err))
+		result.Exit, result.Reason = exitFor(err), result.NotStarted.Error()
 		return result, nil
 	}
 	defer e.close()

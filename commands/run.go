@@ -1,0 +1,161 @@
+package commands
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/signal"
+	"runtime/debug"
+	"syscall"
+	"time"
+
+	"github.com/urfave/cli/v2"
+
+	"github.com/cache-tool/cache-tool/objects/entry"
+	"github.com/cache-tool/cache-tool/repo"
+	"github.com/cache-tool/cache-tool/repo/action"
+)
+
+func runCommand(s *session) *cli.Command {
+	var spec action.Spec
+	var cacheFailures bool
+	var in, out, env cli.StringSlice
+	return &cli.Command{
+		Name:      "run",
+		Category:  categoryCache,
+		Usage:     "run a command, or restore what it made before",
+		ArgsUsage: "-- COMMAND [ARGUMENT…]",
+		Description: text(`
+Runs COMMAND the first time. After that, as long as nothing changed that its result
+depends on, what it made is put back in its place: its outputs, what it printed on
+standard output and standard error, and its exit code. What counts is the arguments,
+the directory relative to the base (the Git work tree, unless --base says otherwise),
+the program and, if that is a script, its interpreter, the platform, and what the
+flags name: inputs by their content, variables by their values.
+
+An input is a file, a directory with all that is in it, or a pattern with *, ** and
+{a,b}. With --depfile the command itself lists what it reads, as "gcc -MD" does.
+Without --out only what is printed is kept. A command that reads standard input
+needs --stdin, or it finds it empty. Exit codes other than 0 are kept only with
+--cache-failures. Nothing is kept where an input changed while the command ran, where
+an output is missing, or after a signal. "cache-tool explain" tells why a run missed.
+
+The exit code is that of COMMAND; 127 or 126 if it could not be started. Whatever is
+wrong with the cache is a warning, and the command runs all the same.`, `
+cache-tool run --out a.o --depfile a.d -- gcc -MD -c a.c -o a.o
+cache-tool run --in 'src/**' --in Makefile --out build --env CFLAGS -- make`),
+		Flags: []cli.Flag{
+			&cli.StringSliceFlag{Name: "in", Usage: "the command reads what `GLOB` matches", Destination: &in},
+			&cli.StringSliceFlag{Name: "out", Usage: "the command makes `PATH`: a file, a directory or a link", Destination: &out},
+			&cli.StringSliceFlag{Name: "env", Usage: "the command depends on the variable `NAME`", Destination: &env},
+			&cli.StringFlag{Name: "depfile", Usage: "the command lists what it reads in `FILE`, as gcc -MD does", Destination: &spec.Depfile},
+			&cli.StringFlag{Name: "salt", Usage: "the result depends on `TEXT`, too", Destination: &spec.Salt},
+			&cli.StringFlag{Name: "base", Usage: "paths count relative to `DIR`", Destination: &spec.Base},
+			boolFlag(&spec.Stdin, "the command reads standard input, all of which counts", "stdin"),
+			boolFlag(&cacheFailures, "keep and restore results with exit codes other than 0, too", "cache-failures"),
+		},
+		Action: func(c *cli.Context) error {
+			if s.json {
+				return usagef("--json: standard output belongs to the command that runs")
+			}
+			spec.Args = c.Args().Slice()
+			spec.In, spec.Out, spec.Env = in.Value(), out.Value(), env.Value()
+			return s.runCached(c.Context, spec, cacheFailures)
+		},
+	}
+}
+
+// runCached runs the command of spec with the cache, or without it if there is
+// something wrong with that.
+func (s *session) runCached(ctx context.Context, spec action.Spec, cacheFailures bool) error {
+	collectLittle()
+	o := action.Options{
+		Stdin: s.in, Stdout: unbuffered{s.out}, Stderr: s.err, CacheFailures: cacheFailures,
+		Listen:  func() <-chan os.Signal { return listen(ctx) },
+		Warn:    func(message string) { s.warn("%s", message) },
+		Note:    func(message string) { s.detail("%s", message) },
+		NewMeta: newMeta,
+	}
+	store, err := s.runStore(ctx, &o)
+	if err != nil {
+		if _, usage := errors.AsType[*usageError](err); usage {
+			return err
+		}
+		s.warn("not cached: %v", err)
+	}
+	result, err := action.Run(ctx, store, spec, o)
+	if bad, ok := errors.AsType[*action.SpecError](err); ok {
+		return usagef("%v", bad)
+	}
+	if err != nil {
+		return err
+	}
+	s.detail("%s %s in %s", result.Outcome, result.Key.Short(), result.Took.Round(10*time.Microsecond))
+	if result.NotStarted != nil {
+		fmt.Fprintf(s.err, "%s%s: %v\n", programName, prefix(s.verb), result.NotStarted)
+	}
+	if result.Exit != 0 {
+		return exitStatus(result.Exit)
+	}
+	return nil
+}
+
+// runStore opens the repository for runs on the branch. The store it returns is
+// nil, not a nil pointer, with an error.
+func (s *session) runStore(ctx context.Context, o *action.Options) (action.Store, error) {
+	r, err := s.openToWrite(ctx)
+	if err != nil {
+		return nil, err
+	}
+	branch, err := s.branch(ctx, r)
+	if err != nil {
+		return nil, err
+	}
+	store, err := r.Runs(ctx, branch)
+	if err != nil {
+		return nil, err
+	}
+	o.Dir, o.Cache = r.Dir, r.Stat()
+	return store, nil
+}
+
+// newMeta says where a result comes from.
+func newMeta() entry.Meta {
+	source := repo.ReadSource(".")
+	return entry.Meta{Created: time.Now(), Commit: source.Commit, Branch: source.Branch}
+}
+
+// collectLittle lets the garbage collector rest until there is much to collect.
+// A hit allocates little and ends after a millisecond.
+func collectLittle() {
+	debug.SetGCPercent(-1)
+	debug.SetMemoryLimit(128 << 20)
+}
+
+// unbuffered passes on what a command prints when it prints it.
+type unbuffered struct{ w *bufio.Writer }
+
+func (u unbuffered) Write(p []byte) (int, error) {
+	n, err := u.w.Write(p)
+	if err == nil {
+		err = u.w.Flush()
+	}
+	return n, err
+}
+
+// listen returns the signals that a command is to get. What this process was
+// started to ignore, as by nohup, stays ignored.
+func listen(ctx context.Context) <-chan os.Signal {
+	signals := make(chan os.Signal, 16)
+	for _, s := range []os.Signal{syscall.SIGHUP, syscall.SIGINT, syscall.SIGQUIT, syscall.SIGTERM, syscall.SIGUSR1, syscall.SIGUSR2} {
+		if !signal.Ignored(s) {
+			signal.Notify(signals, s)
+		}
+	}
+	// The first signal makes Signals stop listening, for everybody: the next one
+	// would end this process, and leave the command alone.
+	context.AfterFunc(ctx, func() { signal.Notify(signals, syscall.SIGINT, syscall.SIGTERM) })
+	return signals
+}
