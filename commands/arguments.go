@@ -32,18 +32,18 @@ type flagsGiven []flagGiven
 
 // arrange parts args into flags and arguments. Long flags are "--name",
 // "--name=value" or "--name value"; short ones "-n", "-n value", "-nvalue",
-// and "-lR" for "-l -R".
-func arrange(args []string, flags []cli.Flag, order flagOrder) (given flagsGiven, arguments []string, err error) {
+// and "-lR" for "-l -R". Dashes is how many arguments stood before "--", or -1.
+func arrange(args []string, flags []cli.Flag, order flagOrder) (given flagsGiven, arguments []string, dashes int, err error) {
 	for len(args) > 0 {
 		word := args[0]
 		args = args[1:]
 		switch {
 		case word == "--":
-			return given, append(arguments, args...), nil
+			return given, append(arguments, args...), len(arguments), nil
 		case len(word) < 2 || word[0] != '-':
 			arguments = append(arguments, word)
 			if order == flagsFirst {
-				return given, append(arguments, args...), nil
+				return given, append(arguments, args...), -1, nil
 			}
 			continue
 		}
@@ -54,17 +54,17 @@ func arrange(args []string, flags []cli.Flag, order flagOrder) (given flagsGiven
 			more, err = shortFlags(word, flags)
 		}
 		if err != nil {
-			return nil, nil, err
+			return nil, nil, -1, err
 		}
 		if last := &more[len(more)-1]; !last.hasValue && takesValue(last.flag) {
 			if len(args) == 0 {
-				return nil, nil, &usageError{text: fmt.Sprintf("flag %s wants a value", dashed(last.name))}
+				return nil, nil, -1, &usageError{text: fmt.Sprintf("flag %s wants a value", dashed(last.name))}
 			}
 			last.value, last.hasValue, args = args[0], true, args[1:]
 		}
 		given = append(given, more...)
 	}
-	return given, arguments, nil
+	return given, arguments, -1, nil
 }
 
 func longFlag(word string, flags []cli.Flag) (flagsGiven, error) {

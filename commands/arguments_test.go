@@ -36,7 +36,7 @@ func TestArrange(t *testing.T) {
 		{line: "key --base", problem: "flag --base wants a value"},
 		{line: "--nothing-like-it", problem: "unknown flag"},
 	} {
-		given, arguments, err := arrange(strings.Fields(tt.line), flags, flagsAnywhere)
+		given, arguments, _, err := arrange(strings.Fields(tt.line), flags, flagsAnywhere)
 		if tt.problem != "" {
 			if err == nil || !strings.Contains(err.Error(), tt.problem) {
 				t.Errorf("arrange(%q): error %v, want %s", tt.line, err, tt.problem)
@@ -58,7 +58,7 @@ func TestArrange(t *testing.T) {
 
 func TestArrangeStopsAtACommand(t *testing.T) {
 	flags := []cli.Flag{&cli.StringSliceFlag{Name: "out"}, &cli.BoolFlag{Name: "v"}}
-	given, arguments, err := arrange(strings.Fields("--out a.o gcc -c -v --out b a.c"), flags, flagsFirst)
+	given, arguments, _, err := arrange(strings.Fields("--out a.o gcc -c -v --out b a.c"), flags, flagsFirst)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -72,11 +72,11 @@ func TestArrangeStopsAtACommand(t *testing.T) {
 
 func TestUnknownFlagNamesTheNearest(t *testing.T) {
 	flags := []cli.Flag{&cli.StringFlag{Name: "exclude"}, &cli.BoolFlag{Name: "stage"}}
-	_, _, err := arrange([]string{"--exlude=x"}, flags, flagsAnywhere)
+	_, _, _, err := arrange([]string{"--exlude=x"}, flags, flagsAnywhere)
 	if got := hintsOf(err); len(got) != 1 || got[0] != `did you mean "--exclude"?` {
 		t.Errorf("hints %q", got)
 	}
-	_, _, err = arrange([]string{"--frobnicate"}, flags, flagsAnywhere)
+	_, _, _, err = arrange([]string{"--frobnicate"}, flags, flagsAnywhere)
 	if got := hintsOf(err); len(got) != 0 {
 		t.Errorf("hints %q for a flag that is near nothing", got)
 	}

@@ -42,9 +42,35 @@ type verb struct {
 // verbs returns every command, in the order of the help page.
 func verbs() []verb {
 	return []verb{
-		{name: "completion", build: completionCommand},
+		{name: "save", build: saveCommand},
+		{name: "restore", build: restoreCommand, words: savedWords},
+		{name: "put", build: putCommand, words: valueWords},
+		{name: "get", build: getCommand, words: valueWords},
+		{name: "rm", build: rmCommand, words: entryWords},
+		{name: "run", build: runCommand, wraps: true},
+		{name: "ls", build: lsCommand, words: pathWords},
+		{name: "cat", build: catCommand, words: pathWords},
+		{name: "explain", build: explainCommand},
+		{name: "stats", build: statsCommand},
+		{name: "status", build: statusCommand},
+		{name: "commit", build: commitCommand},
+		{name: "log", build: logCommand, words: revisionWords},
+		{name: "show", build: showCommand, words: revisionWords},
+		{name: "diff", build: diffCommand, words: revisionWords},
+		{name: "blame", build: blameCommand, words: pathWords},
+		{name: "reflog", build: reflogCommand, words: revisionWords},
+		{name: "branch", build: branchCommand, words: revisionWords},
+		{name: "tag", build: tagCommand, words: revisionWords},
+		{name: "merge", build: mergeCommand, words: revisionWords},
+		{name: "revert", build: revertCommand, words: revisionWords},
+		{name: "reset", build: resetCommand, words: revisionWords},
+		{name: "init", build: initCommand},
+		{name: "config", build: configCommand, words: configWords},
+		{name: "fsck", build: fsckCommand},
+		{name: "export", build: exportCommand},
+		{name: "completion", build: completionCommand, words: shellWords},
 		{name: "version", build: versionCommand},
-		{name: "help", build: helpCommand},
+		{name: "help", build: helpCommand, words: helpWords},
 		{name: completeName, build: completeCommand},
 	}
 }
@@ -92,7 +118,7 @@ func Signals() (ctx context.Context, stop func()) {
 	signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE)
 	go func() {
 		if s, ok := (<-caught).(syscall.Signal); ok {
-			signal.Reset(syscall.SIGINT, syscall.SIGTERM)
+			signal.Stop(caught) // and not Reset: `run` listens, too
 			cancel(Interrupted{s})
 		}
 	}()
@@ -112,7 +138,7 @@ func (s *session) run(ctx context.Context, args []string) error {
 	if len(args) > 0 && args[0] == "--version" {
 		args = append([]string{"version"}, args[1:]...)
 	}
-	given, rest, err := arrange(args, withHelp(globalFlags(s)), flagsFirst)
+	given, rest, _, err := arrange(args, withHelp(globalFlags(s)), flagsFirst)
 	if err != nil {
 		s.json = asksForJSON(args)
 		return err
@@ -143,12 +169,15 @@ func (s *session) run(ctx context.Context, args []string) error {
 	if v.wraps {
 		order = flagsFirst
 	}
-	given, rest, err = arrange(rest[1:], append(withHelp(command.Flags), globalFlags(s)...), order)
+	given, rest, s.dashes, err = arrange(rest[1:], append(withHelp(command.Flags), globalFlags(s)...), order)
 	if err != nil {
 		s.json = asksForJSON(args)
 		return err
 	}
 	late, own := given.split(globalFlags(s))
+	if own, help = own.without("help"); help {
+		return s.showHelp(v)
+	}
 	line := slices.Concat([]string{programName}, global.words(), late.words(), []string{v.name}, own.words(), []string{"--"}, rest)
 	return s.app(command).RunContext(ctx, line)
 }

@@ -6,6 +6,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/cache-tool/cache-tool/repo/worktree"
 )
 
 // A meter shows on a terminal how far long work is: one line, rewritten ten
@@ -14,40 +16,53 @@ import (
 type meter struct {
 	w     io.Writer
 	label string
+	unit  string // what is counted
 	start time.Time
 
-	files, bytes atomic.Int64
-	totalBytes   atomic.Int64 // 0 while it is unknown
-	done         chan struct{}
+	files, bytes       atomic.Int64
+	allFiles, allBytes atomic.Int64
+	done               chan struct{}
 
 	mu    sync.Mutex
 	width int // characters on the line now; guarded by mu
 }
 
-// progress starts a meter if somebody can see it.
-func (s *session) progress(label string) *meter {
+// progress starts a meter if somebody can see it. Unit is what it counts.
+func (s *session) progress(label, unit string) *meter {
 	if s.quiet || s.noProgress || !isTerminal(s.err) {
 		return nil
 	}
-	m := &meter{w: s.err, label: label, start: time.Now(), done: make(chan struct{})}
+	m := &meter{w: s.err, label: label, unit: unit, start: time.Now(), done: make(chan struct{})}
 	go m.run()
 	s.meter = m
 	return m
 }
 
-// Add counts files and bytes that are done. Safe for concurrent use.
-func (m *meter) Add(files int, bytes int64) {
-	if m != nil {
-		m.files.Add(int64(files))
-		m.bytes.Add(bytes)
+// meter returns m as those who work want it: nothing, and not a nil pointer, if
+// nobody looks.
+func (m *meter) meter() worktree.Meter {
+	if m == nil {
+		return nil
 	}
+	return m
 }
 
-// Total says how many bytes there will be.
-func (m *meter) Total(bytes int64) {
-	if m != nil {
-		m.totalBytes.Store(bytes)
+// Expect says that there is more to do. Safe for concurrent use.
+func (m *meter) Expect(files int, bytes int64) {
+	if m == nil {
+		return
 	}
+	m.allFiles.Add(int64(files))
+	m.allBytes.Add(bytes)
+}
+
+// Done counts what is done. Safe for concurrent use.
+func (m *meter) Done(files int, bytes int64) {
+	if m == nil {
+		return
+	}
+	m.files.Add(int64(files))
+	m.bytes.Add(bytes)
 }
 
 // stop ends the meter and clears its line.
@@ -72,12 +87,21 @@ func (m *meter) run() {
 }
 
 func (m *meter) show(now time.Time) {
-	done, total := m.bytes.Load(), m.totalBytes.Load()
-	line := fmt.Sprintf("%s: %s, %s", m.label, counted(m.files.Load(), "file"), size(done))
-	if total > 0 {
-		line += fmt.Sprintf(" (%d%%)", 100*done/total)
+	done, all := m.bytes.Load(), m.allBytes.Load()
+	line := m.label + ":"
+	switch n, all := m.files.Load(), m.allFiles.Load(); {
+	case all > 0:
+		line += fmt.Sprintf(" %d of %s", n, counted(all, m.unit))
+	case n > 0:
+		line += " " + counted(n, m.unit)
 	}
-	if s := now.Sub(m.start).Seconds(); s > 1 {
+	switch {
+	case all > 0:
+		line += fmt.Sprintf(" %s of %s (%d%%)", size(done), size(all), 100*done/all)
+	case done > 0:
+		line += " " + size(done)
+	}
+	if s := now.Sub(m.start).Seconds(); s > 1 && done > 0 {
 		line += fmt.Sprintf(", %s/s", size(int64(float64(done)/s)))
 	}
 	m.mu.Lock()

@@ -21,6 +21,7 @@ type session struct {
 	json, quiet, noProgress, verbose bool
 
 	verb     string // the command that runs, once it is known
+	dashes   int    // how many arguments stood before "--", or -1
 	answered bool   // the one JSON document has been printed
 	terminal bool   // standard output is a person's
 	meter    *meter // what progress shows now, or nil

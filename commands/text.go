@@ -36,13 +36,17 @@ func size(n int64) string {
 
 // counted writes "1 file", "2 files".
 func counted[N int | int64](n N, one string) string {
+	if one[len(one)-1] == 'y' {
+		return plural(n, one, one[:len(one)-1]+"ies")
+	}
+	return plural(n, one, one+"s")
+}
+
+func plural[N int | int64](n N, one, many string) string {
 	if n == 1 {
 		return "1 " + one
 	}
-	if one[len(one)-1] == 'y' {
-		return fmt.Sprintf("%d %sies", n, one[:len(one)-1])
-	}
-	return fmt.Sprintf("%d %ss", n, one)
+	return fmt.Sprintf("%d %s", n, many)
 }
 
 // dateFormat is how git log writes a time.
