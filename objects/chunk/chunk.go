@@ -3,28 +3,30 @@
 // share most of their chunks.
 //
 // A cut is where a hash of the 64 bytes before it begins with enough zero bits.
-// The hash is a gear hash: h = h<<1 + gear[byte], which forgets a byte after 64
+// The hash is a gear hash, h = h<<1 + gear[byte], which forgets a byte after 64
 // steps. No chunk is shorter than Min (but the last of a blob) or longer than
-// Max. Before Normal bytes more zero bits are wanted than after, which brings
+// Max. Up to Normal bytes more zero bits are wanted than beyond, which brings
 // most chunks near that size (as in FastCDC, Xia et al., 2016).
 //
 // Where the cuts lie is no part of any id, yet it must not change: chunks of the
 // same blob cut in another way share nothing with what is stored. A test pins it.
 package chunk
 
+import "encoding/binary"
+
 // Threshold is the size from which on a blob is stored in chunks.
 const Threshold = 1 << 20
 
 // The sizes of chunks. Max is also what Cut must be able to see.
 const (
-	Min    = 16 << 10
-	Normal = 64 << 10
-	Max    = 256 << 10
+	Min    = 8 << 10
+	Normal = 16 << 10
+	Max    = 64 << 10
 )
 
 const (
 	window     = 64 // bytes that the hash remembers
-	normalBits = 16 // log2(Normal)
+	normalBits = 14 // log2(Normal)
 
 	// The hash must be less than this for a cut.
 	early = 1 << (64 - (normalBits + 2)) // up to Normal
@@ -52,37 +54,56 @@ func Cut(p []byte) int {
 		return len(p)
 	}
 	p = p[:min(len(p), Max)]
-	var h uint64
-	for _, b := range p[Min-window : Min] {
-		h = h<<1 + gear[b]
-	}
 	normal := min(len(p), Normal)
-	n, h := scan(p[:normal], Min, h, early)
-	if n < normal {
+	if n := scan(p[:normal], Min, early); n >= 0 {
 		return n
 	}
-	n, _ = scan(p, normal, h, late)
-	return n
+	if n := scan(p, normal, late); n >= 0 {
+		return n
+	}
+	return len(p)
 }
 
-// scan goes on from p[i], with h the hash of what stands before it, and returns
-// after how many bytes of p the hash first falls below limit; all of p if never.
-func scan(p []byte, i int, h, limit uint64) (int, uint64) {
-	for len(p)-i >= 8 {
-		q := p[i : i+8 : i+8]
-		for k, b := range q {
-			h = h<<1 + gear[b]
-			if h < limit {
-				return i + k + 1, h
-			}
-		}
-		i += 8
+// scan returns the first n > from where the hash of the window before p[n] is
+// below limit, or -1. It is unrolled: every byte of every big blob passes here.
+func scan(p []byte, from int, limit uint64) int {
+	var h uint64
+	for _, b := range p[from-window : from] {
+		h = h<<1 + gear[b]
 	}
-	for ; i < len(p); i++ {
-		h = h<<1 + gear[p[i]]
-		if h < limit {
-			return i + 1, h
+	q := p[from:]
+	i := 0
+	for ; len(q)-i >= 8; i += 8 {
+		v := binary.LittleEndian.Uint64(q[i:])
+		if h = h<<1 + gear[byte(v)]; h < limit {
+			return from + i + 1
+		}
+		if h = h<<1 + gear[byte(v>>8)]; h < limit {
+			return from + i + 2
+		}
+		if h = h<<1 + gear[byte(v>>16)]; h < limit {
+			return from + i + 3
+		}
+		if h = h<<1 + gear[byte(v>>24)]; h < limit {
+			return from + i + 4
+		}
+		if h = h<<1 + gear[byte(v>>32)]; h < limit {
+			return from + i + 5
+		}
+		if h = h<<1 + gear[byte(v>>40)]; h < limit {
+			return from + i + 6
+		}
+		if h = h<<1 + gear[byte(v>>48)]; h < limit {
+			return from + i + 7
+		}
+		if h = h<<1 + gear[v>>56]; h < limit {
+			return from + i + 8
 		}
 	}
-	return len(p), h
+	for ; i < len(q); i++ {
+		if h = h<<1 + gear[q[i]]; h < limit {
+			return from + i + 1
+		}
+	}
+	return -1
 }

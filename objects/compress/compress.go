@@ -22,28 +22,35 @@ const (
 	Better
 )
 
-// window is how far back a match may lie. It bounds the memory of an encoder,
-// which holds that much and a table besides. Blocks are no bigger, so that
-// nothing is ever out of reach.
-const window = 8 << 20
+// An encoder looks back over at most its window, and holds that much in memory.
+// It is small where that does.
+const (
+	smallWindow = 2 << 20
+	bigWindow   = 8 << 20
+)
 
 // slack is what a decoder may write beyond the end of what it decodes.
 const slack = 64
 
 // An Encoder compresses one block after the other. It is for one goroutine.
 type Encoder struct {
-	level Level
-	zstd  *zstd.Encoder
+	pool *sync.Pool
+	zstd *zstd.Encoder
 }
 
-var encoders [Better + 1]sync.Pool
+var encoders [Better + 1]struct{ small, big sync.Pool }
 
-// GetEncoder returns an encoder that was put back, or a new one.
-func GetEncoder(l Level) *Encoder {
+// GetEncoder returns an encoder for blocks of about size bytes. It was put back
+// before, or is new.
+func GetEncoder(l Level, size int) *Encoder {
 	if l > Better {
 		l = Default
 	}
-	if e, ok := encoders[l].Get().(*Encoder); ok {
+	pool, window := &encoders[l].small, smallWindow
+	if size > smallWindow {
+		pool, window = &encoders[l].big, bigWindow
+	}
+	if e, ok := pool.Get().(*Encoder); ok {
 		return e
 	}
 	speed := [...]zstd.EncoderLevel{Default: zstd.SpeedDefault, Fastest: zstd.SpeedFastest, Better: zstd.SpeedBetterCompression}[l]
@@ -56,11 +63,11 @@ func GetEncoder(l Level) *Encoder {
 	if err != nil {
 		panic(fmt.Sprintf("compress: %v", err)) // only wrong options do that
 	}
-	return &Encoder{level: l, zstd: z}
+	return &Encoder{pool, z}
 }
 
 // PutEncoder takes e back. The caller must not use it any more.
-func PutEncoder(e *Encoder) { encoders[e.level].Put(e) }
+func PutEncoder(e *Encoder) { e.pool.Put(e) }
 
 // Encode appends src, compressed, to dst. It reports false, and returns dst as
 // it was, if that saves less than one part in 64: such data is better stored as

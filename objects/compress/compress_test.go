@@ -32,7 +32,7 @@ func TestRoundTrip(t *testing.T) {
 		{"repeated noise", bytes.Repeat(noise(256<<10), 10), true},
 	} {
 		for _, level := range []compress.Level{compress.Default, compress.Fastest, compress.Better} {
-			e := compress.GetEncoder(level)
+			e := compress.GetEncoder(level, len(tt.src))
 			prefix := []byte("before")
 			out, ok := e.Encode(prefix, tt.src)
 			compress.PutEncoder(e)
@@ -55,7 +55,7 @@ func TestRoundTrip(t *testing.T) {
 
 // A frame that grows to more than was announced must not cost more memory.
 func TestDecodeIsBounded(t *testing.T) {
-	e := compress.GetEncoder(compress.Fastest)
+	e := compress.GetEncoder(compress.Fastest, 64<<20)
 	defer compress.PutEncoder(e)
 	bomb, _ := e.Encode(nil, make([]byte, 64<<20))
 	t.Logf("%d bytes hold 64 MiB", len(bomb))
@@ -76,7 +76,7 @@ func TestDecodeIsBounded(t *testing.T) {
 }
 
 func FuzzDecode(f *testing.F) {
-	e := compress.GetEncoder(compress.Default)
+	e := compress.GetEncoder(compress.Default, 500)
 	frame, _ := e.Encode(nil, []byte(strings.Repeat("seed ", 100)))
 	compress.PutEncoder(e)
 	f.Add(frame, 500)

@@ -47,7 +47,7 @@ func (db *DB) allOf(ctx context.Context, p *stored, before []*stored, yield func
 			yield(Info{}, err)
 			return false
 		}
-		if holds(before, &id) {
+		if db.holds(before, &id) {
 			continue
 		}
 		info := Info{ID: id, Kind: e.Type.Kind(), Size: int64(e.Size), Staged: p.isStaged()}
@@ -66,17 +66,6 @@ func (db *DB) allOf(ctx context.Context, p *stored, before []*stored, yield func
 		}
 	}
 	return true
-}
-
-func holds(packs []*stored, id *objects.ID) bool {
-	for _, p := range packs {
-		if x := p.index.Load(); x != nil {
-			if _, ok, err := x.Find(id); ok && err == nil {
-				return true
-			}
-		}
-	}
-	return false
 }
 
 // Usage is how much the packs take.

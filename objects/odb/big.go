@@ -33,6 +33,7 @@ const slabsInFlight = 3
 // and keeps the chunks in this one. Full blocks are compressed in a third.
 func (l *Lane) putChunks(ctx context.Context, size int64, r io.Reader) (objects.ID, error) {
 	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
 	read, free := make(chan *slab, slabsInFlight), make(chan *slab, slabsInFlight)
 	for len(l.slabs) < slabsInFlight {
 		l.slabs = append(l.slabs, &slab{buf: make([]byte, chunk.Max+segment)})
@@ -46,7 +47,11 @@ func (l *Lane) putChunks(ctx context.Context, size int64, r io.Reader) (objects.
 		defer close(read)
 		readErr = readSlabs(ctx, size, r, sum, free, read)
 	}()
-	pieces, err := l.cutSlabs(read, free)
+	to := &l.open
+	if size >= fastFrom {
+		to = &l.fast
+	}
+	pieces, err := l.cutSlabs(to, read, free)
 	cancel()
 	for range read { // until the goroutine has ended
 	}
@@ -99,7 +104,7 @@ func readSlabs(ctx context.Context, size int64, r io.Reader, sum *objects.Hasher
 }
 
 // cutSlabs keeps the chunks of what comes from read.
-func (l *Lane) cutSlabs(read <-chan *slab, free chan<- *slab) ([]pack.Piece, error) {
+func (l *Lane) cutSlabs(to *shelf, read <-chan *slab, free chan<- *slab) ([]pack.Piece, error) {
 	var pieces []pack.Piece
 	var before *slab // rest points into it
 	var rest []byte
@@ -112,7 +117,7 @@ func (l *Lane) cutSlabs(read <-chan *slab, free chan<- *slab) ([]pack.Piece, err
 		before, rest = s, s.buf[start:chunk.Max+s.n]
 		for len(rest) >= chunk.Max || s.end && len(rest) > 0 {
 			n := chunk.Cut(rest)
-			id, err := l.putChunk(rest[:n])
+			id, err := l.putChunk(to, rest[:n])
 			if err != nil {
 				return nil, err
 			}
@@ -123,24 +128,23 @@ func (l *Lane) cutSlabs(read <-chan *slab, free chan<- *slab) ([]pack.Piece, err
 	return pieces, nil
 }
 
-func (l *Lane) putChunk(p []byte) (objects.ID, error) {
+func (l *Lane) putChunk(to *shelf, p []byte) (objects.ID, error) {
 	r := pack.Record{ID: objects.SumChunk(p), Type: pack.Chunk, Size: uint32(len(p))}
 	if _, ok := l.b.seen.get(&r.ID); ok {
 		return r.ID, nil
 	}
-	size := max(l.b.o.BlockSize, chunkBlock)
-	if l.open != nil && l.open.block.Len()+len(p) > size {
-		if err := l.handOver(); err != nil {
+	if to.isFull(len(p)) {
+		if err := l.handOver(to); err != nil {
 			return r.ID, err
 		}
 	}
-	l.begin(size)
-	l.open.mu.Lock()
-	defer l.open.mu.Unlock()
-	fresh, err := l.b.claim(l.open, &r)
+	l.begin(to, len(p))
+	to.mu.Lock()
+	defer to.mu.Unlock()
+	fresh, err := l.b.claim(to.openBlock, &r)
 	if fresh {
-		copy(l.open.block.Space(len(p)), p)
-		l.open.block.Add(r)
+		copy(to.block.Space(len(p)), p)
+		to.block.Add(r)
 	}
 	return r.ID, err
 }

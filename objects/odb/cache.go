@@ -41,7 +41,7 @@ type block struct {
 }
 
 // maxFree is how many emptied blocks are kept.
-const maxFree = 4
+const maxFree = 2
 
 func newCache(max int64) *cache {
 	return &cache{max: max, blocks: map[blockKey]*block{}}

@@ -4,9 +4,11 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"slices"
 
 	"github.com/cache-tool/cache-tool/objects"
 	"github.com/cache-tool/cache-tool/objects/chunk"
+	"github.com/cache-tool/cache-tool/objects/compress"
 	"github.com/cache-tool/cache-tool/objects/pack"
 )
 
@@ -15,15 +17,22 @@ import (
 // given one after the other is stored one after the other: bring alike things
 // together, in the order in which they will be wanted.
 type Lane struct {
-	b       *Batch
-	open    *openBlock
-	pending chan error // of the block that is being written
-	slabs   slabs
+	b          *Batch
+	open, fast shelf      // fast is for chunks of very big blobs
+	pending    chan error // of the block that is being written
+	slabs      slabs
+}
+
+// A shelf is a lane's open block, nil if it has none, and how to begin another.
+type shelf struct {
+	*openBlock
+	size  int
+	level compress.Level
 }
 
 // Lane returns a new lane. Each is closed before Commit.
 func (b *Batch) Lane() *Lane {
-	l := &Lane{b: b}
+	l := &Lane{b: b, open: shelf{size: b.o.BlockSize, level: b.o.Level}, fast: shelf{size: fastBlock, level: fastLevel}}
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.lanes[l] = true
@@ -36,9 +45,13 @@ func (l *Lane) Space(n int) ([]byte, error) {
 	if n > MaxSpace {
 		return nil, fmt.Errorf("a lane has no room for %d bytes at once, only for %d", n, MaxSpace)
 	}
-	if err := l.room(n, l.b.o.BlockSize); err != nil {
-		return nil, err
+	if l.open.isFull(n) {
+		if err := l.open.write(); err != nil {
+			return nil, err
+		}
+		l.open.openBlock = nil
 	}
+	l.begin(&l.open, n)
 	l.open.mu.Lock()
 	defer l.open.mu.Unlock()
 	return l.open.block.Space(n), nil
@@ -51,7 +64,7 @@ func (l *Lane) Add(n int) (objects.ID, error) {
 	defer l.open.mu.Unlock()
 	body := l.open.block.Space(n)
 	r := pack.Record{ID: objects.Sum(objects.Blob, body), Type: pack.Blob, Size: uint32(n)}
-	fresh, err := l.b.claim(l.open, &r)
+	fresh, err := l.b.claim(l.open.openBlock, &r)
 	if fresh {
 		l.open.block.Add(r)
 	}
@@ -77,32 +90,26 @@ func (l *Lane) PutReader(ctx context.Context, size int64, r io.Reader) (objects.
 	return l.Add(len(p))
 }
 
-// room makes sure that the open block takes n bytes more without exceeding size.
-func (l *Lane) room(n, size int) error {
-	if l.open != nil && l.open.block.Len() > 0 && l.open.block.Len()+n > size {
-		if err := l.open.write(); err != nil {
-			return err
-		}
-		l.open = nil
-	}
-	l.begin(max(n, size))
-	return nil
+// isFull reports whether another block must be begun for n bytes more.
+func (s *shelf) isFull(n int) bool {
+	return s.openBlock != nil && s.block.Len() > 0 && s.block.Len()+n > s.size
 }
 
-func (l *Lane) begin(size int) {
-	if l.open == nil {
-		l.open = &openBlock{b: l.b, to: l.b.dataPack, lane: true, block: l.b.take()}
-		l.open.block.Grow(size)
+// begin makes sure that there is an open block.
+func (l *Lane) begin(s *shelf, n int) {
+	if s.openBlock == nil {
+		s.openBlock = &openBlock{b: l.b, to: l.b.dataPack, level: s.level, lane: true, block: l.b.take(s.size)}
+		s.block.Grow(max(n, s.size))
 	}
 }
 
-// handOver writes the open block in the background, one at a time.
-func (l *Lane) handOver() error {
+// handOver writes an open block in the background, one at a time.
+func (l *Lane) handOver(s *shelf) error {
 	if err := l.settle(); err != nil {
 		return err
 	}
-	full, done := l.open, make(chan error, 1)
-	l.open, l.pending = nil, done
+	full, done := s.openBlock, make(chan error, 1)
+	s.openBlock, l.pending = nil, done
 	go func() { done <- full.write() }()
 	return nil
 }
@@ -121,30 +128,36 @@ func (l *Lane) settle() error {
 // part of the batch all the same.
 func (l *Lane) Close() error {
 	err := l.settle()
-	// A small rest is left to Commit, which may put all rests into one block.
-	if l.open != nil && l.open.block != nil && l.open.block.Len() >= l.b.mixed {
-		if e := l.open.write(); err == nil {
-			err = e
+	for _, s := range []*shelf{&l.open, &l.fast} {
+		if s.openBlock == nil {
+			continue
 		}
+		// A small rest is left to Commit, which may put all rests into one block.
+		if s.block.Len() >= l.b.mixed {
+			if e := s.write(); err == nil {
+				err = e
+			}
+		}
+		l.b.mu.Lock()
+		l.b.left = append(l.b.left, s.openBlock)
+		l.b.mu.Unlock()
+		s.openBlock = nil
 	}
 	l.b.mu.Lock()
 	defer l.b.mu.Unlock()
-	if l.open != nil {
-		l.b.left = append(l.b.left, l.open)
-		l.open = nil
-	}
 	delete(l.b.lanes, l)
 	return err
 }
 
-// take returns an empty block for a lane.
-func (b *Batch) take() *pack.Block {
+// take returns an empty block for a lane, one that has size bytes if possible.
+func (b *Batch) take(size int) *pack.Block {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if n := len(b.free); n > 0 {
-		block := b.free[n-1]
-		b.free = b.free[:n-1]
-		return block
+	for i, block := range b.free {
+		if block.Cap() >= size && block.Cap() < 2*size+MaxSpace {
+			b.free = slices.Delete(b.free, i, i+1)
+			return block
+		}
 	}
 	return new(pack.Block)
 }

@@ -68,6 +68,7 @@ func (db *DB) eachCopy(ctx context.Context, id objects.ID, use func(hit) error) 
 	}
 	switch {
 	case damage != nil:
+		db.bad.Store(id, true)
 		db.warn(fmt.Errorf("object %s: %w", id, damage))
 		return &objects.DamagedError{ID: id, Reason: damage.Error()}
 	case unread != nil:
@@ -104,20 +105,44 @@ func (db *DB) has(ctx context.Context, id *objects.ID) (bool, error) {
 	if err != nil {
 		return false, err
 	}
-	// The plain case first: it must not cost much, because a save asks this for
-	// every file.
-	for _, p := range s.packs {
-		if x := p.index.Load(); x != nil {
-			if _, ok, err := x.Find(id); ok && err == nil {
-				return true, nil
-			}
-		}
+	if db.holds(s.packs, id) {
+		return true, nil
 	}
 	err = db.eachCopy(ctx, *id, func(hit) error { return nil })
 	if errors.Is(err, objects.ErrNotFound) {
 		return false, nil
 	}
 	return err == nil, err
+}
+
+// holds reports whether one of packs holds id. A pack that can't be asked holds
+// nothing.
+func (db *DB) holds(packs []*stored, id *objects.ID) bool {
+	for _, p := range packs {
+		x := p.index.Load()
+		if x == nil {
+			var err error
+			if x, err = db.open(p); err != nil {
+				continue
+			}
+		}
+		if _, ok, err := x.Find(id); ok && err == nil {
+			return true
+		}
+	}
+	return false
+}
+
+// isKept reports whether an object need not be stored, because a copy is there
+// that is not known to be damaged. It does not look for packs that came after
+// the batch began: a second copy does no harm.
+func (db *DB) isKept(id *objects.ID) (bool, error) {
+	s, err := db.packs()
+	if err != nil || !db.holds(s.packs, id) {
+		return false, err
+	}
+	_, bad := db.bad.LoadAndDelete(*id)
+	return !bad, nil
 }
 
 // Missing returns those of ids that no pack holds, in order. It looks at

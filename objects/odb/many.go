@@ -96,9 +96,11 @@ func (m *many) plan(ctx context.Context) error {
 			m.single = append(m.single, w)
 		}
 	}
-	slices.SortFunc(all, func(a, b wanted) int {
+	byStorage := func(a, b wanted) int {
 		return cmp.Or(cmp.Compare(order[a.hit.pack], order[b.hit.pack]), cmp.Compare(a.entry().Record, b.entry().Record), cmp.Compare(a.i, b.i))
-	})
+	}
+	slices.SortFunc(all, byStorage)
+	slices.SortFunc(m.single, byStorage) // blobs kept one after the other share chunks
 	for len(all) > 0 {
 		n := 1
 		for n < len(all) && all[n].hit.pack == all[0].hit.pack && all[n].n == all[0].n {

@@ -101,7 +101,7 @@ func (db *DB) plan(s *set, from int) [][]*stored {
 	sorts := map[[3]bool][]*stored{}
 	for _, p := range s.packs {
 		x, err := db.open(p)
-		if err != nil {
+		if err != nil || p.stuck.Load() {
 			continue
 		}
 		meta, data := x.Holds()
@@ -159,6 +159,7 @@ func (db *DB) merge(ctx context.Context, group []*stored, d Durability) (left []
 			merged = append(merged, p)
 		default:
 			left = append(left, p)
+			p.stuck.Store(true)
 			db.warn(fmt.Errorf("merge pack %s: %w", p.base, err))
 		}
 	}
@@ -266,12 +267,15 @@ func (m *merger) block(info pack.BlockInfo, all []indexedRecord) error {
 	if m.buf, err = m.p.file.ReadStored(info, m.buf); err != nil {
 		return err
 	}
-	if int(info.Raw) < full || size < int(info.Raw)/2 || meta && data {
-		if m.repack(info, live) {
-			return nil
-		}
+	n, err := pack.CheckBlock(m.buf)
+	switch {
+	case err != nil:
+		// A good copy of the same objects must not be dropped for this one.
+		return fmt.Errorf("block at offset %d: %w", info.Offset, err)
+	case int(info.Raw) < full || size < int(info.Raw)/2 || meta && data:
+		return m.repack(info, live)
 	}
-	return m.verbatim(info, live)
+	return m.verbatim(info, live, n)
 }
 
 func (m *merger) isWholeElsewhere(id objects.ID) bool {
@@ -285,42 +289,39 @@ func (m *merger) isWholeElsewhere(id objects.ID) bool {
 	})
 }
 
-// repack adds records to other blocks. If the block is damaged it does nothing:
-// a copy of the damage says more than nothing.
-func (m *merger) repack(info pack.BlockInfo, live []indexedRecord) bool {
-	if m.data.Decode(m.buf) != nil {
-		return false
+// repack adds records to other blocks.
+func (m *merger) repack(info pack.BlockInfo, live []indexedRecord) error {
+	if err := m.data.Decode(m.buf); err != nil {
+		return fmt.Errorf("block at offset %d: %w", info.Offset, err)
 	}
 	for _, r := range live {
 		i := int(r.e.Record - info.First)
 		if i >= m.data.Len() {
-			return false
+			return badRecord(r.e)
 		}
-		if t, body := m.data.Record(i); t != r.e.Type || len(body) != int(r.e.Size) {
-			return false
+		t, body := m.data.Record(i)
+		if t != r.e.Type || len(body) != int(r.e.Size) {
+			return badRecord(r.e)
 		}
-	}
-	for _, r := range live {
-		_, body := m.data.Record(int(r.e.Record - info.First))
-		record := pack.Record{ID: r.id, Type: r.e.Type, Size: r.e.Size}
-		if m.b.fail(m.b.filler(r.e.Type).put(record, body)) != nil {
-			return true // the batch knows
+		record := pack.Record{ID: r.id, Type: t, Size: r.e.Size}
+		if err := m.b.fail(m.b.filler(t).put(record, body)); err != nil {
+			return err
 		}
 	}
-	return true
+	return nil
 }
 
-// verbatim copies the block as it is.
-func (m *merger) verbatim(info pack.BlockInfo, live []indexedRecord) error {
-	n, err := pack.CountRecords(m.buf)
-	if err != nil {
-		return err
-	}
+func badRecord(e pack.Entry) error {
+	return fmt.Errorf("%w: record %d is not in its block, or another", pack.ErrBadIndex, e.Record)
+}
+
+// verbatim copies the block of n records as it is.
+func (m *merger) verbatim(info pack.BlockInfo, live []indexedRecord, n int) error {
 	records := make([]pack.Record, n)
 	for _, r := range live {
 		i := int(r.e.Record - info.First)
 		if i >= n {
-			return fmt.Errorf("%w: record %d is beyond its block", pack.ErrBadIndex, r.e.Record)
+			return badRecord(r.e)
 		}
 		records[i] = pack.Record{ID: r.id, Type: r.e.Type, Size: r.e.Size}
 	}
@@ -332,8 +333,8 @@ func (m *merger) verbatim(info pack.BlockInfo, live []indexedRecord) error {
 	if err == nil {
 		_, err = w.Append(m.buf, records)
 	}
-	if m.b.fail(err) != nil {
-		return err
+	if err != nil {
+		return m.b.fail(err)
 	}
 	for _, r := range live {
 		m.b.seen.claim(&r.id, place{})

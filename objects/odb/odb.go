@@ -50,6 +50,7 @@ type DB struct {
 	dir   string
 	o     Options
 	cache *cache
+	bad   sync.Map // objects.ID of those found damaged, until they are put again
 
 	set atomic.Pointer[set]
 	mu  sync.Mutex // held while the directory is listed

@@ -102,9 +102,10 @@ func (p *output) read(n int, d *pack.Data) error {
 // An openBlock is a block of a batch. Once it is written, only its number is
 // left of it.
 type openBlock struct {
-	b    *Batch
-	to   *output
-	lane bool // its memory goes back to the lanes
+	b     *Batch
+	to    *output
+	level compress.Level
+	lane  bool // its memory goes back to the lanes
 
 	mu     sync.Mutex
 	block  *pack.Block // nil once written
@@ -122,7 +123,7 @@ func (o *openBlock) write() error {
 	if err != nil {
 		return o.b.fail(err)
 	}
-	buf, e := scratch.Get().(*[]byte), compress.GetEncoder(o.b.o.Level)
+	buf, e := scratch.Get().(*[]byte), compress.GetEncoder(o.level, o.block.Len())
 	*buf = o.block.AppendTo((*buf)[:0], e)
 	compress.PutEncoder(e)
 	o.number, err = w.Append(*buf, o.block.Records)
@@ -174,7 +175,7 @@ func (f *filler) add(r pack.Record, body []byte) (full *openBlock, err error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.open == nil {
-		f.open = &openBlock{b: f.b, to: f.to, block: new(pack.Block)}
+		f.open = &openBlock{b: f.b, to: f.to, level: f.b.o.Level, block: new(pack.Block)}
 	}
 	o := f.open
 	o.mu.Lock()

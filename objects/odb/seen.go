@@ -59,7 +59,7 @@ func (b *Batch) claim(o *openBlock, r *pack.Record) (bool, error) {
 	if b.merging {
 		return true, nil
 	}
-	known, err := b.db.has(context.Background(), &r.ID)
+	known, err := b.db.isKept(&r.ID)
 	if known || err != nil {
 		b.seen.forget(&r.ID)
 	}

@@ -15,8 +15,8 @@ const (
 	SmallBlock = 64 << 10
 
 	metaBlock   = 32 << 10 // trees, commits, tags
-	recipeBlock = 64 << 10
-	chunkBlock  = 2 << 20 // chunks, unless the batch wants bigger blocks
+	recipeBlock = 1 << 20  // versions of a blob have recipes that are alike
+	fastBlock   = 2 << 20  // chunks of blobs from fastFrom on
 
 	// A batch of less than this makes one pack, not two. So do merged packs, up
 	// to mixedMerge.
@@ -31,8 +31,15 @@ const MaxSpace = chunk.Threshold - 1
 // DefaultLevel is how hard blocks are compressed.
 const DefaultLevel = compress.Default
 
+// Blobs of fastFrom bytes or more are mostly binaries, of which fastLevel makes
+// nearly as little as DefaultLevel does, in two thirds of the time.
+const (
+	fastFrom  = 16 << 20
+	fastLevel = compress.Fastest
+)
+
 // DefaultCache is how many bytes of decoded blocks a DB keeps.
-const DefaultCache = 48 << 20
+const DefaultCache = 40 << 20
 
 // How many packs there may be. Merging starts at mergeFrom of one kind; from
 // crowded on, whoever adds a pack merges first and waits for others who do.

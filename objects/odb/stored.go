@@ -35,6 +35,7 @@ type stored struct {
 	file  *pack.File
 
 	index atomic.Pointer[pack.Index]
+	stuck atomic.Bool // merging it failed
 
 	mu      sync.Mutex
 	err     error // why there is no index

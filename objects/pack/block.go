@@ -24,8 +24,9 @@ type Block struct {
 	raw     []byte
 }
 
-// Len returns how many bytes the records have.
+// Len returns how many bytes the records have, Cap for how many there is room.
 func (b *Block) Len() int { return len(b.raw) }
+func (b *Block) Cap() int { return cap(b.raw) }
 
 // Space returns the n bytes behind the last record. They belong to the block
 // once Add says so. What Space returned before is void if the block must grow.
@@ -147,12 +148,9 @@ func (d *Data) Decode(p []byte) error {
 	if err != nil {
 		return err
 	}
-	if len(p) != h.size() {
-		return badPack("the block has %d bytes, want %d", len(p), h.size())
-	}
-	body, sum := p[:len(p)-crcSize], binary.BigEndian.Uint32(p[len(p)-crcSize:])
-	if crc32.Checksum(body, castagnoli) != sum {
-		return badPack("wrong checksum")
+	body, err := checkBlock(p, h)
+	if err != nil {
+		return err
 	}
 	if err := d.parseTable(body[blockHeaderSize:][:h.table], h); err != nil {
 		return err
@@ -168,6 +166,18 @@ func (d *Data) Decode(p []byte) error {
 	}
 	d.raw = raw
 	return nil
+}
+
+// checkBlock returns the block p without its checksum, which it proves.
+func checkBlock(p []byte, h blockHeader) ([]byte, error) {
+	if len(p) != h.size() {
+		return nil, badPack("the block has %d bytes, want %d", len(p), h.size())
+	}
+	body, sum := p[:len(p)-crcSize], binary.BigEndian.Uint32(p[len(p)-crcSize:])
+	if crc32.Checksum(body, castagnoli) != sum {
+		return nil, badPack("wrong checksum")
+	}
+	return body, nil
 }
 
 func (d *Data) parseTable(table []byte, h blockHeader) error {

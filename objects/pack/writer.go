@@ -88,9 +88,14 @@ func (w *Writer) Append(stored []byte, records []Record) (int, error) {
 	return len(w.blocks) - 1, nil
 }
 
-// CountRecords returns how many records a block has, as it stands in a pack.
-func CountRecords(stored []byte) (int, error) {
+// CheckBlock proves the checksum of a block as it stands in a pack, and returns
+// how many records it has.
+func CheckBlock(stored []byte) (records int, err error) {
 	h, err := parseBlockHeader(stored)
+	if err != nil {
+		return 0, err
+	}
+	_, err = checkBlock(stored, h)
 	return h.records, err
 }
 
