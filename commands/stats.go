@@ -118,8 +118,7 @@ func (st *stats) objects(ctx context.Context, s *session, r *repo.Repo) error {
 			kind = info.Kind.String()
 		}
 		st.Objects[kind]++
-		// The bytes of a big blob are counted by its chunks, which others may share.
-		if whole := info.Kind == objects.Blob && info.Stored == 0 && info.Size > 0; !whole {
+		if !info.Chunked {
 			st.UniqueSize += info.Size
 		}
 	}

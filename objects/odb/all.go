@@ -15,6 +15,10 @@ type Info struct {
 	Size   int64        // bytes of the body; of a tree that is a delta, what is kept of it
 	Stored int64        // about how many bytes of its pack it takes, compressed
 	Staged bool         // it may be lost in a power cut
+
+	// Chunked says that it is a big blob: Size is the blob's, but its bytes are
+	// those of its chunks, which other blobs may share.
+	Chunked bool
 }
 
 // All yields what is stored, once each, pack by pack, from the indexes.
@@ -57,6 +61,7 @@ func (db *DB) allOf(ctx context.Context, p *stored, before []*stored, yield func
 			}
 		}
 		if e.Type == pack.Recipe {
+			info.Chunked = true
 			if _, size, err := db.Stat(ctx, id); err == nil {
 				info.Size = size
 			}
