@@ -36,6 +36,7 @@ func (db *DB) eachCopy(ctx context.Context, id objects.ID, use func(hit) error) 
 		return err
 	}
 	var damage, unread error
+	var damaged *stored
 	for range relists {
 		damage, unread = nil, nil
 		gone := false
@@ -54,7 +55,7 @@ func (db *DB) eachCopy(ctx context.Context, id objects.ID, use func(hit) error) 
 			case errors.As(err, new(*pack.VersionError)):
 				unread = fmt.Errorf("pack %s: %w", p.base, err)
 			default:
-				damage = err
+				damage, damaged = err, p
 			}
 		}
 		next, changed, err := db.refresh(s)
@@ -70,6 +71,7 @@ func (db *DB) eachCopy(ctx context.Context, id objects.ID, use func(hit) error) 
 	case damage != nil:
 		db.bad.Store(id, true)
 		db.warn(fmt.Errorf("object %s: %w", id, damage))
+		db.leaveOut(damaged, damage)
 		return &objects.DamagedError{ID: id, Reason: damage.Error()}
 	case unread != nil:
 		return unread

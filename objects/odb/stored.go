@@ -40,6 +40,7 @@ type stored struct {
 	mu      sync.Mutex
 	err     error // why there is no index
 	checked bool  // the index was proven, or made anew
+	purged  bool  // the index was made anew because of damage in the pack
 }
 
 // newStored returns the pack whose files are called base, nil if that is not the

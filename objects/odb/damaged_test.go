@@ -1,0 +1,77 @@
+package odb_test
+
+import (
+	"bytes"
+	"errors"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/cache-tool/cache-tool/objects"
+	"github.com/cache-tool/cache-tool/objects/odb"
+)
+
+// What one process finds damaged, another one stores again.
+func TestDamagedIsStoredAgain(t *testing.T) {
+	ctx, dir := t.Context(), t.TempDir()
+	body := make([]byte, 100_000)
+	rand.NewChaCha8([32]byte{1}).Read(body)
+	store := func() objects.ID {
+		t.Helper()
+		db, err := odb.Open(dir, odb.Options{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer db.Close()
+		b, err := db.NewBatch(ctx, odb.BatchOptions{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer b.Close()
+		id, err := b.PutBytes(objects.Blob, body)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := b.Commit(ctx, odb.Durable); err != nil {
+			t.Fatal(err)
+		}
+		return id
+	}
+	read := func(id objects.ID) ([]byte, error) {
+		t.Helper()
+		db, err := odb.Open(dir, odb.Options{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer db.Close()
+		_, got, err := db.ReadBytes(ctx, id)
+		return got, err
+	}
+	id := store()
+	packs, err := filepath.Glob(filepath.Join(dir, "*.pack"))
+	if err != nil || len(packs) != 1 {
+		t.Fatalf("packs %q, %v", packs, err)
+	}
+	data, err := os.ReadFile(packs[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	data[len(data)/2] ^= 1
+	if err := os.Chmod(packs[0], 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(packs[0], data, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := read(id); !errors.As(err, new(*objects.DamagedError)) {
+		t.Fatalf("read a damaged object: %v", err)
+	}
+	if _, err := read(id); !errors.Is(err, objects.ErrNotFound) {
+		t.Fatalf("read a damaged object again: %v", err)
+	}
+	store()
+	if got, err := read(id); err != nil || !bytes.Equal(got, body) {
+		t.Fatalf("stored again: %v", err)
+	}
+}
