@@ -36,7 +36,7 @@ func newFiles(t testing.TB, dir string) *refs.Files {
 
 func TestStores(t *testing.T) {
 	t.Run("Files", func(t *testing.T) {
-		refstest.Run(t, func(t *testing.T) refs.Store { return newFiles(t, t.TempDir()) })
+		refstest.Run(t, func(t *testing.T) refs.Store { return newFiles(t, test.Dir(t)) })
 	})
 	t.Run("Memory", func(t *testing.T) {
 		refstest.Run(t, func(*testing.T) refs.Store { return &refstest.Memory{} })
@@ -53,7 +53,7 @@ func TestProcessesRace(t *testing.T) {
 		}
 		return
 	}
-	dir := t.TempDir()
+	dir := test.Dir(t)
 	newFiles(t, dir)
 	done := make(chan error)
 	for range processes {
@@ -81,7 +81,7 @@ func TestProcessesRace(t *testing.T) {
 }
 
 func TestHead(t *testing.T) {
-	dir := t.TempDir()
+	dir := test.Dir(t)
 	f := newFiles(t, dir)
 	if head, err := f.Head(t.Context()); err != nil || head != mainBranch {
 		t.Errorf("Head = %s, %v", head, err)
@@ -109,7 +109,7 @@ func TestHead(t *testing.T) {
 func TestDamagedRef(t *testing.T) {
 	ctx := t.Context()
 	for _, bad := range []string{"", "x", "ref: refs/heads/a\n", strings.Repeat("0", 64) + "\n", strings.Repeat("a", 63) + "\n", strings.Repeat("a", 65)} {
-		dir := t.TempDir()
+		dir := test.Dir(t)
 		f := newFiles(t, dir)
 		f.Apply(ctx, refs.Update{Name: mainBranch, New: refstest.ID(1)})
 		f.Apply(ctx, refs.Update{Name: mainBranch, Old: refstest.ID(1), New: refstest.ID(2)})
@@ -150,7 +150,7 @@ func TestDamagedRef(t *testing.T) {
 
 // What people and editors write is taken.
 func TestLenientRef(t *testing.T) {
-	dir := t.TempDir()
+	dir := test.Dir(t)
 	f := newFiles(t, dir)
 	want := refstest.ID(1)
 	for _, text := range []string{want.String(), want.String() + "\r\n", strings.ToUpper(want.String()) + "\n"} {
@@ -163,7 +163,7 @@ func TestLenientRef(t *testing.T) {
 
 // What does not belong there is no ref, and stops nobody.
 func TestForeignFiles(t *testing.T) {
-	dir := t.TempDir()
+	dir := test.Dir(t)
 	f := newFiles(t, dir)
 	for _, name := range []string{"refs/.DS_Store", "refs/heads/main.lock", "refs/heads/.swp", "refs/loose"} {
 		os.WriteFile(filepath.Join(dir, name), []byte("junk"), 0o666)
@@ -174,7 +174,7 @@ func TestForeignFiles(t *testing.T) {
 }
 
 func TestEmptyDirectoriesGo(t *testing.T) {
-	dir := t.TempDir()
+	dir := test.Dir(t)
 	f := newFiles(t, dir)
 	ctx := t.Context()
 	before := test.Shape(t, dir)
