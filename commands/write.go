@@ -56,7 +56,7 @@ func (s *session) write(ctx context.Context, r *repo.Repo, w writing) (written, 
 	if done.Entry, err = w.make(ctx, ch, old.ID); err != nil {
 		return done, err
 	}
-	if s.same(ctx, ch, old, done.Entry) {
+	if s.same(ctx, r, ch, old, done.Entry) {
 		done.Entry = old.ID
 		if !old.Staged || w.stage {
 			done.Staged = old.Staged
@@ -79,12 +79,17 @@ func (s *session) write(ctx context.Context, r *repo.Repo, w writing) (written, 
 }
 
 // same reports whether the entry that is there has the payload of the new one.
-// One that can't be read has not: it is replaced.
-func (s *session) same(ctx context.Context, ch *repo.Change, old repo.Found, id objects.ID) bool {
+// One that can't be read, or may lack something, has not: it is replaced.
+func (s *session) same(ctx context.Context, r *repo.Repo, ch *repo.Change, old repo.Found, id objects.ID) bool {
 	if old.ID.IsZero() {
 		return false
 	}
 	same, err := entry.Same(ctx, ch.Batch, old.ID, id)
+	if err == nil && same {
+		var meta entry.Meta
+		_, meta, err = entry.Read(ctx, r.DB, old.ID)
+		same = !r.MayLack(meta.Created)
+	}
 	if err != nil {
 		s.warn("the earlier entry of %s can't be read, and is replaced: %v", shown(old.Key), err)
 	}

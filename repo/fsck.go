@@ -29,7 +29,7 @@ type Checked struct {
 
 // Check verifies all that is stored: every pack and index, every object's id,
 // that all that refs, the stage and shallow lead to is there, and that the small
-// files can be read. It changes nothing. Each problem is reported once; an error
+// files can be read. It changes nothing, but takes note of what is missing. Each problem is reported once; an error
 // is returned only if the check itself could not go on.
 //
 // Progress, if not nil, is told of the bytes of packs that were read.
@@ -144,6 +144,7 @@ func (c *checker) reach(ctx context.Context) error {
 			CheckBlobs: true,
 			Shallow:    func(id objects.ID) bool { return shallow[id] },
 			Missing: func(m reach.Missing) error {
+				c.repo.noteLoss(m)
 				c.problem(t.where, t.hint, m)
 				return nil
 			},

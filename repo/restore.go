@@ -58,6 +58,7 @@ func (r *Repo) Restore(ctx context.Context, id objects.ID, o RestoreOptions) (wo
 		Delete: o.Delete, DryRun: o.DryRun, Keep: []string{r.Dir}, Note: o.Note, Cache: r.Stat(), Meter: o.Meter,
 	})
 	if err != nil {
+		r.noteLoss(err)
 		return report, err
 	}
 	if err := r.Stat().Flush(ctx); err != nil {

@@ -46,10 +46,11 @@ func (r *Repo) Save(ctx context.Context, branch refs.Name, key string, paths []s
 	if err != nil {
 		return Saved{}, err
 	}
-	earlier, payload, err := r.earlier(ctx, branch, key)
+	found, payload, err := r.earlier(ctx, branch, key)
 	if err != nil {
 		return Saved{}, err
 	}
+	earlier := found.ID
 	c, err := r.Change(ctx, branch, odb.BatchOptions{BlockSize: odb.BigBlock})
 	if err != nil {
 		return Saved{}, err
@@ -70,11 +71,15 @@ func (r *Repo) Save(ctx context.Context, branch refs.Name, key string, paths []s
 		return Saved{}, err
 	}
 	saved := Saved{Entry: id, Snapshot: snapshot}
-	if same, err := r.unchanged(ctx, c.Batch, earlier, id); err != nil || same {
+	if same, err := r.unchanged(ctx, c.Batch, earlier, id); err != nil {
+		return Saved{}, err
+	} else if same {
 		saved.Entry = earlier
-		return saved, errors.Join(err, r.Stat().Flush(ctx))
+		if !found.Staged || o.Stage { // what is staged is committed by who asks for a commit
+			return saved, r.Stat().Flush(ctx)
+		}
 	}
-	c.Set(entry.Save, key, id)
+	c.Set(entry.Save, key, saved.Entry)
 	if o.Stage {
 		saved.Changed, err = true, c.Stage(ctx)
 	} else {
@@ -90,20 +95,24 @@ func (r *Repo) Save(ctx context.Context, branch refs.Name, key string, paths []s
 }
 
 // earlier returns the entry that branch itself has under the key, and its
-// payload: zero and nothing if there is none that can be read.
-func (r *Repo) earlier(ctx context.Context, branch refs.Name, key string) (objects.ID, objects.Entries, error) {
+// payload: zero and nothing if there is none that can be read, or one that may
+// lack something.
+func (r *Repo) earlier(ctx context.Context, branch refs.Name, key string) (Found, objects.Entries, error) {
 	found, err := r.Lookup(ctx, []refs.Name{branch}, entry.Save, key)
 	if errors.Is(err, objects.ErrNotFound) {
-		return objects.ID{}, nil, nil
+		return Found{}, nil, nil
 	} else if err != nil {
-		return objects.ID{}, nil, err
+		return Found{}, nil, err
 	}
-	payload, _, err := entry.Read(ctx, r.DB, found.ID)
+	payload, meta, err := entry.Read(ctx, r.DB, found.ID)
 	if err != nil {
 		r.warn(fmt.Errorf("earlier version of %s: %w", key, err))
-		return objects.ID{}, nil, nil
+		return Found{}, nil, nil
 	}
-	return found.ID, payload, nil
+	if r.MayLack(meta.Created) {
+		return Found{}, nil, nil
+	}
+	return found, payload, nil
 }
 
 func (r *Repo) unchanged(ctx context.Context, batch *odb.Batch, earlier, now objects.ID) (bool, error) {

@@ -1,10 +1,15 @@
 package odb
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io/fs"
+	"os"
+	"path/filepath"
+	"time"
 
+	"github.com/cache-tool/cache-tool/internal/durable"
 	"github.com/cache-tool/cache-tool/objects/pack"
 )
 
@@ -18,14 +23,45 @@ func (db *DB) leaveOut(p *stored, damage error) {
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.purged || p.index.Load() == nil {
+	x := p.index.Load()
+	if p.purged || x == nil {
 		return
 	}
 	p.purged = true
-	x, err := db.rebuild(p)
+	db.NoteLoss()
+	var out bytes.Buffer
+	n, err := x.Prune(&out, p.file)
+	if err == nil && n > 0 {
+		err = durable.WriteFile(p.path+indexExt, out.Bytes(), durable.NoSync)
+	}
+	if err == nil && n > 0 {
+		x, err = pack.ParseIndex(out.Bytes())
+	}
 	if err != nil {
 		db.warn(fmt.Errorf("index of pack %s: %w", p.base, err))
 		return
 	}
 	p.index.Store(x)
+}
+
+// lostName is a file whose time says when something was found damaged or missing
+// last.
+const lostName = "lost"
+
+// NoteLoss is called when something that should be there is not.
+func (db *DB) NoteLoss() {
+	if err := durable.WriteFile(filepath.Join(db.dir, lostName), nil, durable.NoSync); err != nil {
+		db.warn(err)
+	}
+}
+
+// LastLoss returns when something was found damaged or missing last, in any
+// process; zero if that never happened. Trees that were stored before may not be
+// whole, though the objects at their top are there.
+func (db *DB) LastLoss() time.Time {
+	fi, err := os.Stat(filepath.Join(db.dir, lostName))
+	if err != nil {
+		return time.Time{}
+	}
+	return fi.ModTime()
 }

@@ -15,9 +15,10 @@ import (
 // What one process finds damaged, another one stores again.
 func TestDamagedIsStoredAgain(t *testing.T) {
 	ctx, dir := t.Context(), t.TempDir()
-	body := make([]byte, 100_000)
-	rand.NewChaCha8([32]byte{1}).Read(body)
-	store := func() objects.ID {
+	good, body := make([]byte, 100_000), make([]byte, 100_000)
+	rand.NewChaCha8([32]byte{1}).Read(good)
+	rand.NewChaCha8([32]byte{2}).Read(body)
+	store := func(bodies ...[]byte) (id objects.ID) {
 		t.Helper()
 		db, err := odb.Open(dir, odb.Options{})
 		if err != nil {
@@ -29,9 +30,10 @@ func TestDamagedIsStoredAgain(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer b.Close()
-		id, err := b.PutBytes(objects.Blob, body)
-		if err != nil {
-			t.Fatal(err)
+		for _, body := range bodies {
+			if id, err = b.PutBytes(objects.Blob, body); err != nil {
+				t.Fatal(err)
+			}
 		}
 		if err := b.Commit(ctx, odb.Durable); err != nil {
 			t.Fatal(err)
@@ -48,7 +50,7 @@ func TestDamagedIsStoredAgain(t *testing.T) {
 		_, got, err := db.ReadBytes(ctx, id)
 		return got, err
 	}
-	id := store()
+	id := store(good, body)
 	packs, err := filepath.Glob(filepath.Join(dir, "*.pack"))
 	if err != nil || len(packs) != 1 {
 		t.Fatalf("packs %q, %v", packs, err)
@@ -57,7 +59,7 @@ func TestDamagedIsStoredAgain(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	data[len(data)/2] ^= 1
+	data[len(data)*3/4] ^= 1
 	if err := os.Chmod(packs[0], 0o644); err != nil {
 		t.Fatal(err)
 	}
@@ -70,8 +72,19 @@ func TestDamagedIsStoredAgain(t *testing.T) {
 	if _, err := read(id); !errors.Is(err, objects.ErrNotFound) {
 		t.Fatalf("read a damaged object again: %v", err)
 	}
-	store()
+	if got, err := read(objects.Sum(objects.Blob, good)); err != nil || !bytes.Equal(got, good) {
+		t.Fatalf("what is beside it: %v", err)
+	}
+	store(body)
 	if got, err := read(id); err != nil || !bytes.Equal(got, body) {
 		t.Fatalf("stored again: %v", err)
+	}
+	db, err := odb.Open(dir, odb.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	if err := db.Verify(ctx, odb.VerifyOptions{}, func(p odb.Problem) { t.Errorf("afterwards: %v", p) }); err != nil {
+		t.Fatal(err)
 	}
 }

@@ -8,6 +8,7 @@
 //	new-<boot>-<name>.pack, ….idx        one that survives kill -9 only, until it is sealed
 //	lock                                 held shared by batches
 //	merge.lock                           held by whoever merges or seals packs
+//	lost                                 empty: made when something is found damaged or missing
 //	tmp-…                                pending files of package durable
 //
 // where <name> is the SHA-256 that ends the pack, and <boot> says during which

@@ -136,7 +136,9 @@ func (v *verifier) checkPack(ctx context.Context, p *stored) error {
 			v.o.Progress(int64(b.Size()))
 		}
 		if err != nil {
-			v.problem(Problem{Pack: p.base, Err: err})
+			if !x.Pruned() {
+				v.problem(Problem{Pack: p.base, Err: err})
+			}
 			return ctx.Err()
 		}
 		found += v.block(p, x, b, d)
@@ -144,6 +146,11 @@ func (v *verifier) checkPack(ctx context.Context, p *stored) error {
 	})
 	if found < x.Len() && ctx.Err() == nil {
 		v.unfound(ctx, p, x)
+	}
+	if x.Pruned() && (scanErr == nil || errors.Is(scanErr, pack.ErrBadPack)) {
+		// The damage is known, and left out. What is needed of it is missing
+		// elsewhere, where that can be told.
+		return nil
 	}
 	if scanErr != nil {
 		return scanErr

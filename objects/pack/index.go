@@ -19,7 +19,8 @@ import (
 //
 //	4 bytes     "CTIX"
 //	4 bytes     version, 1
-//	4 bytes     flags: 1 some records are commits, trees, tags or deltas; 2 some are not
+//	4 bytes     flags: 1 some records are commits, trees, tags or deltas; 2 some are not;
+//	            4 damaged records were left out
 //	4 bytes     n, the number of ids
 //	4 bytes     m, the number of blocks
 //	8 bytes     size of the pack
@@ -52,8 +53,9 @@ const (
 	locationSize  = 4 + 4
 	blockInfoSize = 8 + 4*4
 
-	flagMeta = 1
-	flagData = 2
+	flagMeta   = 1
+	flagData   = 2
+	flagPruned = 4
 )
 
 // An Entry is where an Index says that an object is.

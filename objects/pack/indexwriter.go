@@ -25,12 +25,12 @@ func (e *indexed) typ() Type { return Type(e.record >> 28) }
 func (w *Writer) WriteIndex(to io.Writer, name objects.ID) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	return writeIndex(to, name, w.size, w.entries, w.blocks)
+	return writeIndex(to, name, w.size, w.entries, w.blocks, 0)
 }
 
 // writeIndex sorts entries. Of several with one id it keeps the first record
 // that is no delta: a tree that others are deltas of must stay whole.
-func writeIndex(to io.Writer, name objects.ID, size int64, entries []indexed, blocks []BlockInfo) error {
+func writeIndex(to io.Writer, name objects.ID, size int64, entries []indexed, blocks []BlockInfo, flags uint32) error {
 	slices.SortFunc(entries, func(a, b indexed) int {
 		if c := bytes.Compare(a.id[:], b.id[:]); c != 0 {
 			return c
@@ -47,7 +47,7 @@ func writeIndex(to io.Writer, name objects.ID, size int64, entries []indexed, bl
 
 	sum := sha256.New()
 	out := bufio.NewWriterSize(io.MultiWriter(to, sum), 64<<10)
-	_, _ = out.Write(indexHead(name, size, entries, len(blocks))) // bufio keeps the error for Flush
+	_, _ = out.Write(indexHead(name, size, entries, len(blocks), flags)) // bufio keeps the error for Flush
 	for i := range entries {
 		_, _ = out.Write(entries[i].id[:])
 	}
@@ -70,8 +70,7 @@ func writeIndex(to io.Writer, name objects.ID, size int64, entries []indexed, bl
 }
 
 // indexHead returns the fixed part of an index, up to its checksum.
-func indexHead(name objects.ID, size int64, entries []indexed, blocks int) []byte {
-	var flags uint32
+func indexHead(name objects.ID, size int64, entries []indexed, blocks int, flags uint32) []byte {
 	var fan [256]uint32
 	for i := range entries {
 		fan[entries[i].id[0]]++

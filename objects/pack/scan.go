@@ -126,5 +126,5 @@ func Rebuild(to io.Writer, r io.ReaderAt, size int64, name objects.ID) (damaged,
 	if errors.As(err, new(*VersionError)) {
 		return nil, err
 	}
-	return errors.Join(bad...), writeIndex(to, name, size, entries, blocks)
+	return errors.Join(bad...), writeIndex(to, name, size, entries, blocks, 0)
 }
