@@ -65,11 +65,6 @@ func (f *Fold) take(ctx context.Context) error {
 	if err != nil || seq == 0 {
 		return err
 	}
-	// A power cut must not undo the renaming once a commit names the sequence:
-	// the journal would count again, and bring back what later commits took out.
-	if err := durable.SyncDir(f.stage.dir); err != nil {
-		return err
-	}
 	records, _, err := f.stage.read(foldingSuffix)
 	f.Seq, f.Records = seq, newest(records)
 	return err
@@ -88,7 +83,12 @@ func (s *Stage) leftover(ctx context.Context) ([]Record, error) {
 	if err != nil || counts {
 		return records, err
 	}
-	return nil, removeIfThere(s.path + foldingSuffix)
+	// What its last steps were is not known to be durable: a power cut could undo
+	// even the renaming, and the journal would count again.
+	if err := removeIfThere(s.path + foldingSuffix); err != nil {
+		return nil, err
+	}
+	return nil, durable.SyncDir(s.dir)
 }
 
 // rotate makes the journal the folding one, with the records of left in front,
@@ -119,8 +119,9 @@ func (s *Stage) rotate(ctx context.Context, left []Record) (seq uint64, err erro
 	return h.seq, durable.Rename(s.path+journalSuffix, s.path+foldingSuffix, durable.NoSync)
 }
 
-// Done takes the records out of the stage, because a branch has them now, in a
-// commit that names Seq and is durable.
+// Done takes the records out of the stage, because a branch has them now: in a
+// commit that names Seq and is durable, or had them all before. It is durable on
+// return: no power cut brings the records back.
 func (f *Fold) Done(context.Context) error {
 	if f.Seq == 0 {
 		return nil
@@ -128,7 +129,10 @@ func (f *Fold) Done(context.Context) error {
 	f.stage.mu.Lock()
 	f.stage.folded[f.Seq] = true
 	f.stage.mu.Unlock()
-	return f.stage.wrap(removeIfThere(f.stage.path + foldingSuffix))
+	if err := removeIfThere(f.stage.path + foldingSuffix); err != nil {
+		return f.stage.wrap(err)
+	}
+	return f.stage.wrap(durable.SyncDir(f.stage.dir))
 }
 
 // Close lets others fold. Without Done before it the records stay staged.

@@ -136,55 +136,26 @@ const (
 	folding
 )
 
-type files [2]*os.File
+type files [2]*os.File // nil where there is none
 
 func (f files) close() {
 	for _, file := range f {
-		if file != nil {
-			file.Close()
-		}
+		file.Close() // of nil is an error, and no harm
 	}
 }
 
-// openBoth opens the files that exist, as they are at one moment: it takes no
-// lock, and a journal can become the folding one, or swallow it, meanwhile.
-func (s *Stage) openBoth() (files, error) {
-	for {
-		var f files
-		for i, suffix := range [...]string{journalSuffix, foldingSuffix} {
-			file, err := os.Open(s.path + suffix)
-			if err != nil && !errors.Is(err, fs.ErrNotExist) {
-				f.close()
-				return files{}, err
-			} else if err == nil {
-				f[i] = file
-			}
-		}
-		same, err := stillThere(f[journal], s.path+journalSuffix)
-		if err == nil && same {
-			return f, nil
-		}
-		f.close()
-		if err != nil {
+// openBoth opens the files that exist. It takes no lock, and the order matters:
+// a record that is no longer in the journal is in the folding file from then on,
+// until a branch has it.
+func (s *Stage) openBoth() (f files, err error) {
+	for i, suffix := range [...]string{journalSuffix, foldingSuffix} {
+		f[i], err = os.Open(s.path + suffix)
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			f.close()
 			return files{}, err
 		}
 	}
-}
-
-// stillThere reports whether name leads to f, or to nothing if f is nil.
-func stillThere(f *os.File, name string) (bool, error) {
-	now, err := os.Stat(name)
-	if errors.Is(err, fs.ErrNotExist) {
-		return f == nil, nil
-	}
-	if err != nil || f == nil {
-		return false, err
-	}
-	was, err := f.Stat()
-	if err != nil {
-		return false, err
-	}
-	return os.SameFile(was, now), nil
+	return f, nil
 }
 
 // read returns the records of one file and its header, whose size is zero if it
@@ -237,7 +208,11 @@ func readHeader(f *os.File) (header, error) {
 // scanFile is scan for what stands in f from off on. It returns the offset up to
 // which it is done.
 func scanFile(f *os.File, off int64, fn func(group []byte)) (done int64, damaged int, err error) {
-	buf := make([]byte, 128<<10)
+	fi, err := f.Stat()
+	if err != nil || fi.Size() <= off {
+		return off, 0, err
+	}
+	buf := make([]byte, min(fi.Size()-off+1, 128<<10)) // one more, to see the end
 	have := 0
 	for {
 		n, err := f.ReadAt(buf[have:], off+int64(have))
