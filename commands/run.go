@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
-	"runtime/debug"
 	"syscall"
 	"time"
 
@@ -70,7 +69,6 @@ cache-tool run --in 'src/**' --in Makefile --out build --env CFLAGS -- make`),
 // runCached runs the command of spec with the cache, or without it if there is
 // something wrong with that.
 func (s *session) runCached(ctx context.Context, spec action.Spec, cacheFailures bool) error {
-	collectLittle()
 	o := action.Options{
 		Stdin: s.in, Stdout: unbuffered{s.out}, Stderr: s.err, CacheFailures: cacheFailures,
 		Listen:  func() <-chan os.Signal { return listen(ctx) },
@@ -125,13 +123,6 @@ func (s *session) runStore(ctx context.Context, o *action.Options) (action.Store
 func newMeta() entry.Meta {
 	source := repo.ReadSource(".")
 	return entry.Meta{Created: time.Now(), Commit: source.Commit, Branch: source.Branch}
-}
-
-// collectLittle lets the garbage collector rest until there is much to collect.
-// A hit allocates little and ends after a millisecond.
-func collectLittle() {
-	debug.SetGCPercent(-1)
-	debug.SetMemoryLimit(128 << 20)
 }
 
 // unbuffered passes on what a command prints when it prints it.
