@@ -61,9 +61,7 @@ func (r *Repo) Restore(ctx context.Context, id objects.ID, o RestoreOptions) (wo
 		r.noteLoss(err)
 		return report, err
 	}
-	if err := r.Stat().Flush(ctx); err != nil {
-		r.warn(fmt.Errorf("stat cache: %w", err)) // the next restore reads the files again
-	}
+	r.flushStat(ctx)
 	return report, nil
 }
 

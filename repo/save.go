@@ -76,7 +76,8 @@ func (r *Repo) Save(ctx context.Context, branch refs.Name, key string, paths []s
 	} else if same {
 		saved.Entry = earlier
 		if !found.Staged || o.Stage { // what is staged is committed by who asks for a commit
-			return saved, r.Stat().Flush(ctx)
+			r.flushStat(ctx)
+			return saved, nil
 		}
 	}
 	c.Set(entry.Save, key, saved.Entry)
@@ -88,10 +89,16 @@ func (r *Repo) Save(ctx context.Context, branch refs.Name, key string, paths []s
 	if err != nil {
 		return Saved{}, err
 	}
-	if err := r.Stat().Flush(ctx); err != nil {
-		r.warn(fmt.Errorf("stat cache: %w", err)) // the next save reads the files again
-	}
+	r.flushStat(ctx)
 	return saved, nil
+}
+
+// flushStat keeps what the stat cache learned. Without it the next save or
+// restore only reads more.
+func (r *Repo) flushStat(ctx context.Context) {
+	if err := r.Stat().Flush(ctx); err != nil {
+		r.warn(fmt.Errorf("stat cache: %w", err))
+	}
 }
 
 // earlier returns the entry that branch itself has under the key, and its
