@@ -299,27 +299,61 @@ func (s *session) renameBranch(ctx context.Context, r *repo.Repo, args []string)
 		return withHint(fmt.Errorf("branch %s has %s staged", from.Short(), counted(len(staged), "entry")),
 			fmt.Sprintf(`run "cache-tool --branch %s commit" first`, from.Short()))
 	}
-	reason := fmt.Sprintf("branch: renamed %s to %s", from.Short(), to.Short())
-	err = r.Refs.Apply(ctx, refs.Update{Name: from, Old: tip, Reason: reason}, refs.Update{Name: to, New: tip, Reason: reason})
-	if err != nil {
+	if err := moveBranch(ctx, r, from, to, tip); err != nil {
 		return err
-	}
-	if base := baseOf(r, from); base != "" {
-		if err := r.Config.Set(ctx, "branch."+to.Short()+".base", base); err != nil {
-			return err
-		}
-		if err := r.Config.Set(ctx, "branch."+from.Short()+".base", ""); err != nil {
-			return err
-		}
-	}
-	if head, err := r.Refs.Head(ctx); err == nil && head == from {
-		if err := r.Refs.SetHead(ctx, to); err != nil {
-			return err
-		}
 	}
 	if s.json {
 		return s.answer(branchJSON{Name: to.Short(), Commit: &tip, Base: baseOf(r, to)})
 	}
 	s.say("renamed branch %s to %s", shown(from.Short()), shown(to.Short()))
 	return nil
+}
+
+// moveBranch renames a branch with its base and, if it is the default one, HEAD.
+// At no moment is there a HEAD or a base that leads nowhere; what a killed
+// process leaves is finished by doing it again.
+func moveBranch(ctx context.Context, r *repo.Repo, from, to refs.Name, tip objects.ID) error {
+	head, err := r.Refs.Head(ctx)
+	if err != nil {
+		return err
+	}
+	is, err := r.Refs.Get(ctx, to)
+	begun := err == nil && is == tip && from != to && (head == from || head == to)
+	if !begun && !errors.Is(err, refs.ErrNotFound) {
+		return errors.Join(err, fmt.Errorf("branch %s exists already", to.Short()))
+	}
+	base := baseOf(r, from)
+	if base != "" {
+		if err := r.Config.Set(ctx, "branch."+to.Short()+".base", base); err != nil {
+			return err
+		}
+	}
+	if err := moveRef(ctx, r, from, to, tip, begun, head == from); err != nil || base == "" {
+		return err
+	}
+	return r.Config.Set(ctx, "branch."+from.Short()+".base", "")
+}
+
+// moveRef renames a ref. Begun says that the new one is there.
+func moveRef(ctx context.Context, r *repo.Repo, from, to refs.Name, tip objects.ID, begun, isHead bool) error {
+	reason := fmt.Sprintf("branch: renamed %s to %s", from.Short(), to.Short())
+	gone, made := refs.Update{Name: from, Old: tip, Reason: reason}, refs.Update{Name: to, New: tip, Reason: reason}
+	if begun {
+		made.Old = tip
+	}
+	if !isHead {
+		return r.Refs.Apply(ctx, gone, made)
+	}
+	err := r.Refs.Apply(ctx, made)
+	nested := errors.Is(err, refs.ErrNameTaken) // main and main/x can't be there at once
+	if nested {
+		err = r.Refs.Apply(ctx, gone, made)
+	}
+	if err == nil {
+		err = r.Refs.SetHead(ctx, to)
+	}
+	if err == nil && !nested {
+		err = r.Refs.Apply(ctx, gone)
+	}
+	return err
 }
