@@ -1,8 +1,10 @@
 package commands
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/urfave/cli/v2"
@@ -175,4 +177,24 @@ func (g flagsGiven) words() []string {
 		}
 	}
 	return words
+}
+
+// set gives flags their values: targets has, for each first name of a flag, a
+// *string, a *[]string or a *bool.
+func (g flagsGiven) set(targets map[string]any) error {
+	for _, f := range g {
+		switch to := targets[f.flag.Names()[0]].(type) {
+		case *string:
+			*to = f.value
+		case *[]string:
+			*to = append(*to, f.value)
+		case *bool:
+			value, err := strconv.ParseBool(cmp.Or(f.value, "true"))
+			if err != nil {
+				return &usageError{text: fmt.Sprintf("flag %s is true or false, not %q", dashed(f.name), f.value)}
+			}
+			*to = value
+		}
+	}
+	return nil
 }

@@ -35,6 +35,10 @@ type verb struct {
 	build func(*session) *cli.Command
 	wraps bool // its arguments are a command of their own: flags end at the first
 
+	// direct runs the command without urfave/cli, which takes as long as all else
+	// that a cached compile costs.
+	direct func(ctx context.Context, s *session, flags flagsGiven, arguments []string) error
+
 	// words returns what a shell may offer for last, the argument after args.
 	words func(ctx context.Context, s *session, args []string, last string) []string
 }
@@ -47,7 +51,7 @@ func verbs() []verb {
 		{name: "put", build: putCommand, words: valueWords},
 		{name: "get", build: getCommand, words: valueWords},
 		{name: "rm", build: rmCommand, words: entryWords},
-		{name: "run", build: runCommand, wraps: true},
+		{name: "run", build: runCommand, wraps: true, direct: runDirect},
 		{name: "ls", build: lsCommand, words: pathWords},
 		{name: "cat", build: catCommand, words: pathWords},
 		{name: "explain", build: explainCommand},
@@ -96,6 +100,14 @@ func globalFlags(s *session) []cli.Flag {
 	}
 }
 
+// setGlobals does what globalFlags would do with flags.
+func (s *session) setGlobals(flags flagsGiven) error {
+	return flags.set(map[string]any{
+		"repo": &s.repoFlag, "branch": &s.branchFlag, "json": &s.json,
+		"quiet": &s.quiet, "no-progress": &s.noProgress, "verbose": &s.verbose,
+	})
+}
+
 func boolFlag(to *bool, usage, name string, aliases ...string) cli.Flag {
 	return &cli.BoolFlag{Name: name, Aliases: aliases, Usage: usage, Destination: to, DisableDefaultText: true}
 }
@@ -108,7 +120,14 @@ func (e Interrupted) Error() string { return "interrupted" }
 // Signals returns a context that SIGINT and SIGTERM cancel, with an Interrupted
 // as its cause. A second signal ends the process as if nobody listened: who
 // presses Ctrl-C twice means it, and a crash loses nothing.
-func Signals() (ctx context.Context, stop func()) {
+//
+// For `run` it does nothing: to listen starts threads, which is a tenth of what a
+// hit costs, and there is nothing that a signal could spoil before the command
+// runs. Then run listens for itself.
+func Signals(args []string) (ctx context.Context, stop func()) {
+	if verbIn(args) == "run" {
+		return context.Background(), func() {}
+	}
 	ctx, cancel := context.WithCancelCause(context.Background())
 	caught := make(chan os.Signal, 1)
 	signal.Notify(caught, syscall.SIGINT, syscall.SIGTERM)
@@ -123,6 +142,19 @@ func Signals() (ctx context.Context, stop func()) {
 		}
 	}()
 	return ctx, func() { cancel(nil) }
+}
+
+// verbIn returns the first of args that is no global flag, nor its value.
+func verbIn(args []string) string {
+	for i := 0; i < len(args); i++ {
+		switch arg := args[i]; {
+		case arg == "--repo" || arg == "--branch":
+			i++
+		case !strings.HasPrefix(arg, "-"):
+			return arg
+		}
+	}
+	return ""
 }
 
 // Main runs the command line args, which lack the program's name, and returns
@@ -177,6 +209,12 @@ func (s *session) run(ctx context.Context, args []string) error {
 	late, own := given.split(globalFlags(s))
 	if own, help = own.without("help"); help {
 		return s.showHelp(v)
+	}
+	if v.direct != nil {
+		if err := s.setGlobals(slices.Concat(global, late)); err != nil {
+			return err
+		}
+		return v.direct(ctx, s, own, rest)
 	}
 	line := slices.Concat([]string{programName}, global.words(), late.words(), []string{v.name}, own.words(), []string{"--"}, rest)
 	return s.app(command).RunContext(ctx, line)

@@ -18,9 +18,6 @@ import (
 )
 
 func runCommand(s *session) *cli.Command {
-	var spec action.Spec
-	var cacheFailures bool
-	var in, out, env cli.StringSlice
 	return &cli.Command{
 		Name:      "run",
 		Category:  categoryCache,
@@ -46,24 +43,33 @@ wrong with the cache is a warning, and the command runs all the same.`, `
 cache-tool run --out a.o --depfile a.d -- gcc -MD -c a.c -o a.o
 cache-tool run --in 'src/**' --in Makefile --out build --env CFLAGS -- make`),
 		Flags: []cli.Flag{
-			&cli.StringSliceFlag{Name: "in", Usage: "the command reads what `GLOB` matches", Destination: &in},
-			&cli.StringSliceFlag{Name: "out", Usage: "the command makes `PATH`: a file, a directory or a link", Destination: &out},
-			&cli.StringSliceFlag{Name: "env", Usage: "the command depends on the variable `NAME`", Destination: &env},
-			&cli.StringFlag{Name: "depfile", Usage: "the command lists what it reads in `FILE`, as gcc -MD does", Destination: &spec.Depfile},
-			&cli.StringFlag{Name: "salt", Usage: "the result depends on `TEXT`, too", Destination: &spec.Salt},
-			&cli.StringFlag{Name: "base", Usage: "paths count relative to `DIR`", Destination: &spec.Base},
-			boolFlag(&spec.Stdin, "the command reads standard input, all of which counts", "stdin"),
-			boolFlag(&cacheFailures, "keep and restore results with exit codes other than 0, too", "cache-failures"),
-		},
-		Action: func(c *cli.Context) error {
-			if s.json {
-				return usagef("--json: standard output belongs to the command that runs")
-			}
-			spec.Args = c.Args().Slice()
-			spec.In, spec.Out, spec.Env = in.Value(), out.Value(), env.Value()
-			return s.runCached(c.Context, spec, cacheFailures)
+			&cli.StringSliceFlag{Name: "in", Usage: "the command reads what `GLOB` matches"},
+			&cli.StringSliceFlag{Name: "out", Usage: "the command makes `PATH`: a file, a directory or a link"},
+			&cli.StringSliceFlag{Name: "env", Usage: "the command depends on the variable `NAME`"},
+			&cli.StringFlag{Name: "depfile", Usage: "the command lists what it reads in `FILE`, as gcc -MD does"},
+			&cli.StringFlag{Name: "salt", Usage: "the result depends on `TEXT`, too"},
+			&cli.StringFlag{Name: "base", Usage: "paths count relative to `DIR`"},
+			boolFlag(nil, "the command reads standard input, all of which counts", "stdin"),
+			boolFlag(nil, "keep and restore results with exit codes other than 0, too", "cache-failures"),
 		},
 	}
+}
+
+// runDirect does what runCommand describes.
+func runDirect(ctx context.Context, s *session, flags flagsGiven, arguments []string) error {
+	var cacheFailures bool
+	spec := action.Spec{Args: arguments}
+	err := flags.set(map[string]any{
+		"in": &spec.In, "out": &spec.Out, "env": &spec.Env, "depfile": &spec.Depfile, "salt": &spec.Salt,
+		"base": &spec.Base, "stdin": &spec.Stdin, "cache-failures": &cacheFailures,
+	})
+	if err != nil {
+		return err
+	}
+	if s.json {
+		return usagef("--json: standard output belongs to the command that runs")
+	}
+	return s.runCached(ctx, spec, cacheFailures)
 }
 
 // runCached runs the command of spec with the cache, or without it if there is
@@ -71,7 +77,7 @@ cache-tool run --in 'src/**' --in Makefile --out build --env CFLAGS -- make`),
 func (s *session) runCached(ctx context.Context, spec action.Spec, cacheFailures bool) error {
 	o := action.Options{
 		Stdin: s.in, Stdout: unbuffered{s.out}, Stderr: s.err, CacheFailures: cacheFailures,
-		Listen:  func() <-chan os.Signal { return listen(ctx) },
+		Listen:  listen,
 		Warn:    func(message string) { s.warn("%s", message) },
 		Note:    func(message string) { s.detail("%s", message) },
 		NewMeta: newMeta,
@@ -138,15 +144,14 @@ func (u unbuffered) Write(p []byte) (int, error) {
 
 // listen returns the signals that a command is to get. What this process was
 // started to ignore, as by nohup, stays ignored.
-func listen(ctx context.Context) <-chan os.Signal {
+func listen() <-chan os.Signal {
 	signals := make(chan os.Signal, 16)
 	for _, s := range []os.Signal{syscall.SIGHUP, syscall.SIGINT, syscall.SIGQUIT, syscall.SIGTERM, syscall.SIGUSR1, syscall.SIGUSR2} {
 		if !signal.Ignored(s) {
 			signal.Notify(signals, s)
 		}
 	}
-	// The first signal makes Signals stop listening, for everybody: the next one
-	// would end this process, and leave the command alone.
-	context.AfterFunc(ctx, func() { signal.Notify(signals, syscall.SIGINT, syscall.SIGTERM) })
+	// See Signals.
+	signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE)
 	return signals
 }
