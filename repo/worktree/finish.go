@@ -163,20 +163,14 @@ func removeAll(dir int, name string) error {
 	if err == nil || err == unix.ENOENT {
 		return nil
 	}
-	// EISDIR on Linux, EPERM elsewhere; the rest is for the directory to say.
-	if dirErr := unix.Unlinkat(dir, name, unix.AT_REMOVEDIR); dirErr == nil || dirErr == unix.ENOENT {
-		return nil
-	} else if dirErr == unix.ENOTDIR {
-		return err
-	}
-	fd, err := openDir(dir, name)
-	if err == unix.EACCES {
-		if err = unix.Fchmodat(dir, name, 0o700, 0); err == nil {
-			fd, err = openDir(dir, name)
+	fd, openErr := openDir(dir, name)
+	if openErr == unix.EACCES {
+		if openErr = unix.Fchmodat(dir, name, 0o700, 0); openErr == nil {
+			fd, openErr = openDir(dir, name)
 		}
 	}
-	if err != nil {
-		return err
+	if openErr != nil {
+		return err // it is no directory, then
 	}
 	defer unix.Close(fd)
 	var names []string

@@ -6,7 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
-	"sync/atomic"
+	"sync"
 
 	"golang.org/x/sys/unix"
 
@@ -76,12 +76,18 @@ func (s *restore) load(ctx context.Context) error {
 			dirs = append(dirs, t.want.dir)
 		}
 	}
-	l := &loader{r: s.r, stack: newStack(dirs...)}
-	err := l.stack.drain(ctx, parallel(s.o.Parallel), func() func(*wantDir) error {
-		return func(d *wantDir) error { return l.dir(ctx, d) }
-	})
-	if err != nil {
+	l := &loader{r: s.r, trees: map[objects.ID]*loaded{}}
+	if err := l.load(ctx, dirs, parallel(s.o.Parallel)); err != nil {
 		return err
+	}
+	for _, d := range dirs {
+		n, depth := l.trees[d.want.id].size(l)
+		if n > maxWants || depth > maxDepth {
+			return fmt.Errorf("restore %s: %w", d.shown(""), ErrTooBig)
+		}
+		if err := l.unfold(d); err != nil {
+			return err
+		}
 	}
 	for _, t := range s.places {
 		if err := t.describe(); err != nil {
@@ -107,40 +113,95 @@ func checkNested(targets []*target) error {
 	return nil
 }
 
-// A loader reads trees.
+// A loader reads trees, each once however often it occurs. How much a tree
+// unfolds to is known before it is unfolded.
 type loader struct {
-	r     objects.Reader
-	stack *stack[*wantDir]
-	count atomic.Int64
+	r objects.Reader
+
+	mu    sync.Mutex
+	trees map[objects.ID]*loaded // guarded by mu while load runs
 }
 
-func (l *loader) dir(ctx context.Context, d *wantDir) error {
-	tree, err := objects.ReadTree(ctx, l.r, d.want.id)
-	if err != nil {
-		return fmt.Errorf("restore %s: %w", d.place.shown(d.path), err)
+// loaded is a tree.
+type loaded struct {
+	d       *wantDir // one that has it, for errors
+	entries objects.Entries
+	names   int // it unfolds to, once it was sized
+	depth   int
+}
+
+func (l *loader) load(ctx context.Context, dirs []*wantDir, workers int) error {
+	todo := newStack[*loaded]()
+	for _, d := range dirs {
+		l.want(d.want.id, d, todo)
 	}
-	if l.count.Add(int64(len(tree))) > maxWants || d.depth > maxDepth {
-		return fmt.Errorf("restore %s: %w", d.place.shown(""), ErrTooBig)
+	return todo.drain(ctx, workers, func() func(*loaded) error {
+		return func(t *loaded) (err error) {
+			if t.entries, err = objects.ReadTree(ctx, l.r, t.d.want.id); err != nil {
+				return fmt.Errorf("restore %s: %w", t.d.shown(""), err)
+			}
+			for i, e := range t.entries {
+				if e.Mode.IsDir() {
+					w := &want{id: e.ID}
+					l.want(e.ID, &wantDir{place: t.d.place, path: below(t.d.path, t.entries[i].Name), want: w}, todo)
+				}
+			}
+			return nil
+		}
+	})
+}
+
+// want has a tree loaded that was not wanted before.
+func (l *loader) want(id objects.ID, d *wantDir, todo *stack[*loaded]) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.trees[id] == nil {
+		t := &loaded{d: d}
+		l.trees[id] = t
+		todo.push(t)
 	}
+}
+
+// size returns how many names the tree unfolds to, and how deep. It stops
+// counting above the bounds.
+func (t *loaded) size(l *loader) (names, depth int) {
+	if t.depth > 0 {
+		return t.names, t.depth
+	}
+	// No tree can contain itself: its id would have to hash to itself.
+	names, depth = len(t.entries), 1
+	for _, e := range t.entries {
+		if e.Mode.IsDir() {
+			n, d := l.trees[e.ID].size(l)
+			names, depth = min(names+n, maxWants+1), max(depth, d+1)
+		}
+	}
+	t.names, t.depth = names, depth
+	return names, depth
+}
+
+// unfold makes the wants below d.
+func (l *loader) unfold(d *wantDir) error {
+	tree := l.trees[d.want.id].entries
 	d.wants = make([]want, len(tree))
-	var sub []*wantDir
 	unescaped := false
 	for i, e := range tree {
 		w := &d.wants[i]
 		*w = want{name: entry.UnescapeName(e.Name), mode: e.Mode, perm: permOf(e.Mode), mtime: noTime, id: e.ID}
 		unescaped = unescaped || w.name != e.Name
-		if e.Mode.IsDir() {
-			w.dir = &wantDir{place: d.place, path: below(d.path, w.name), depth: d.depth + 1, want: w}
-			sub = append(sub, w.dir)
+		if !e.Mode.IsDir() {
+			continue
+		}
+		w.dir = &wantDir{place: d.place, path: below(d.path, w.name), depth: d.depth + 1, want: w}
+		if err := l.unfold(w.dir); err != nil {
+			return err
 		}
 	}
 	if unescaped {
 		if err := d.checkNames(); err != nil {
-			return fmt.Errorf("restore %s: %w: %w", d.place.shown(d.path), objects.ErrBadTree, err)
+			return fmt.Errorf("restore %s: %w: %w", d.shown(""), objects.ErrBadTree, err)
 		}
 	}
-	slices.Reverse(sub)
-	l.stack.push(sub...)
 	return nil
 }
 

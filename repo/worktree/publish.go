@@ -24,6 +24,9 @@ const (
 // slotOld is where the old one is kept if it could not take the slot.
 func (u *unit) slotOld() string { return u.slot + ".old" }
 
+// errRaced says that something has come or gone since it was compared.
+var errRaced = errors.New("somebody else changes it at the same time")
+
 // publish moves everything to its place, or nothing.
 func (s *restore) publish(ctx context.Context) error {
 	s.recordMade()
@@ -81,8 +84,11 @@ func (p *publisher) publish(u *unit) error {
 			err = u.move(p.fd)
 		}
 	}
-	if err == unix.EEXIST && !u.old {
-		return u.inTheWay(p.fd)
+	switch {
+	case err == unix.EEXIST && !u.old:
+		err = u.inTheWay(p.fd)
+	case err == unix.ENOENT:
+		err = errRaced // what was there is gone
 	}
 	return pathError(string(u.verb()), u.shown(), err)
 }
@@ -107,11 +113,10 @@ func (u *unit) move(dir int) error {
 	if err := exchange(st, u.slot, dir, u.name); err != errNoSuchWay {
 		return u.step(exchanged, err)
 	}
-	if err := unix.Linkat(dir, u.name, st, u.slotOld(), 0); err == nil {
-		err := unix.Renameat(st, u.slot, dir, u.name)
-		return u.step(linked, err)
+	if u.want.dir == nil && unix.Linkat(dir, u.name, st, u.slotOld(), 0) == nil {
+		return u.step(linked, unix.Renameat(st, u.slot, dir, u.name))
 	}
-	// A directory cannot be linked, nor a file everywhere.
+	// Links are not to be had everywhere, and never of directories.
 	if err := unix.Renameat(dir, u.name, st, u.slotOld()); err != nil {
 		return err
 	}
@@ -194,5 +199,5 @@ func (u *unit) inTheWay(dir int) error {
 			}
 		}
 	}
-	return pathError(string(Add), u.shown(), unix.EEXIST)
+	return errRaced
 }

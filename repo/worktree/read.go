@@ -120,7 +120,7 @@ func (r *reader) read(ctx context.Context, f file) error {
 		started := time.Now()
 		id, after, err := r.once(ctx, f)
 		switch {
-		case isGone(err):
+		case isGone(err), errors.Is(err, unix.EISDIR):
 			return &ChangedError{f.shown()}
 		case err != nil:
 			return pathError("read", f.shown(), err)
@@ -147,7 +147,7 @@ func pause(ctx context.Context, try int) error {
 	select {
 	case <-ctx.Done():
 		return ctx.Err()
-	case <-time.After(5 * time.Millisecond << (2 * try)):
+	case <-time.After(5 * time.Millisecond << try):
 		return nil
 	}
 }

@@ -2,6 +2,7 @@ package worktree
 
 import (
 	"context"
+	"errors"
 	"slices"
 
 	"github.com/cache-tool/cache-tool/objects"
@@ -96,13 +97,21 @@ type Source interface {
 // (objects.ErrNotFound), a full disk and a cancelled context leave everything as
 // it was. What was moved when a later move fails is moved back.
 func Restore(ctx context.Context, r Source, targets []Target, o RestoreOptions) (Report, error) {
+	for try := 1; ; try++ {
+		report, err := restoreOnce(ctx, r, targets, o)
+		if !errors.Is(err, errRaced) || try == attempts {
+			return report, err
+		}
+		// Somebody else restores to the same place. Most of it will be right now.
+	}
+}
+
+func restoreOnce(ctx context.Context, r Source, targets []Target, o RestoreOptions) (Report, error) {
 	s := &restore{o: o, r: r, meter: meterOr(o.Meter), keep: inodesOf(o.Keep)}
 	defer s.close()
 	for _, t := range targets {
 		p, err := openTarget(t)
-		if p != nil {
-			s.places = append(s.places, p)
-		}
+		s.places = append(s.places, p)
 		if err != nil {
 			return Report{}, err
 		}
@@ -120,7 +129,8 @@ func Restore(ctx context.Context, r Source, targets []Target, o RestoreOptions) 
 	if o.DryRun {
 		return s.report, nil
 	}
-	return s.report, s.apply(ctx)
+	err := s.apply(ctx)
+	return s.report, err
 }
 
 // restore is one Restore.

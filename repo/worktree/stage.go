@@ -104,7 +104,7 @@ func (j *job) collision() error {
 
 // staleAfter is how old a stage is at least that nobody holds: younger ones may
 // be about to be locked.
-const staleAfter = time.Minute
+var staleAfter = time.Minute // a variable for tests
 
 // make makes the stage.
 func (st *stage) make() (err error) {

@@ -11,6 +11,9 @@ import (
 // Everything is reached from an open directory by a path below it. Signals may
 // interrupt system calls on some file systems; these take up again.
 
+// oldKernel makes tests go the ways that other kernels and file systems need.
+var oldKernel bool
+
 // maxPath is a length up to which every kernel takes a path. Longer ones are
 // walked in pieces: nothing limits how deep a tree is.
 const maxPath = 1000

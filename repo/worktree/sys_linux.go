@@ -42,7 +42,7 @@ func openHow(fd int, path string, resolve uint64) (int, error) {
 	if path == "" {
 		path = "."
 	}
-	if len(path) >= maxPath {
+	if len(path) >= maxPath || oldKernel {
 		return openSteps(fd, path)
 	}
 	how := unix.OpenHow{Flags: unix.O_RDONLY | unix.O_DIRECTORY | unix.O_CLOEXEC, Resolve: resolve}
@@ -104,11 +104,17 @@ func setTime(fd int, mtime int64) error {
 // renameNew renames unless there is something called to. The kernel or the file
 // system may not know how: errNoSuchWay.
 func renameNew(fromFd int, from string, toFd int, to string) error {
+	if oldKernel {
+		return errNoSuchWay
+	}
 	return knownWay(unix.Renameat2(fromFd, from, toFd, to, unix.RENAME_NOREPLACE))
 }
 
 // exchange gives two names each other's file.
 func exchange(fromFd int, from string, toFd int, to string) error {
+	if oldKernel {
+		return errNoSuchWay
+	}
 	return knownWay(unix.Renameat2(fromFd, from, toFd, to, unix.RENAME_EXCHANGE))
 }
 

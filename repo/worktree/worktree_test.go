@@ -28,6 +28,7 @@ type store struct {
 	tb    testing.TB
 	dir   string
 	db    *odb.DB
+	stat  string // where the cache is
 	cache *statcache.Cache
 }
 
@@ -39,7 +40,8 @@ func newStore(tb testing.TB) *store {
 		tb.Fatal(err)
 	}
 	tb.Cleanup(func() { db.Close() })
-	return &store{tb: tb, dir: dir, db: db, cache: statcache.Open(filepath.Join(dir, "stat"))}
+	stat := filepath.Join(dir, "stat")
+	return &store{tb: tb, dir: dir, db: db, stat: stat, cache: statcache.Open(stat)}
 }
 
 // reopen forgets what is in memory.
@@ -48,7 +50,7 @@ func (s *store) reopen() {
 	if err := s.cache.Flush(ctx); err != nil {
 		s.tb.Fatal(err)
 	}
-	s.cache = statcache.Open(filepath.Join(s.dir, "stat"))
+	s.cache = statcache.Open(s.stat)
 }
 
 type batch struct{ *odb.Batch }
@@ -182,7 +184,7 @@ func settle() { time.Sleep(2 * statcache.Racy) }
 
 func TestRoundTrip(t *testing.T) {
 	s := newStore(t)
-	for seed := range uint64(test.Count(t, 50)) {
+	for seed := range uint64(test.Count(t, 30)) {
 		dir := filepath.Join(t.TempDir(), "from")
 		must(t, os.Mkdir(dir, 0o755))
 		test.Tree(t, dir, seed, 200)
@@ -213,7 +215,7 @@ func TestFindAndDiff(t *testing.T) {
 	s := newStore(t)
 	dir := filepath.Join(t.TempDir(), "from")
 	must(t, os.Mkdir(dir, 0o755))
-	test.Tree(t, dir, 42, 500)
+	test.Tree(t, dir, 42, 200)
 	odd(t, dir)
 	to := filepath.Join(t.TempDir(), "to")
 	s.restore(s.take(dir, SnapshotOptions{}), to, RestoreOptions{})
@@ -242,7 +244,7 @@ func odd(tb testing.TB, dir string) {
 	})
 	for name, mode := range map[string]uint32{
 		"secret": 0o600, "readonly": 0o444, "setuid": 0o4755, "odd/x": 0o710, "group": 0o2775, "odd/empty": 0o700, "exec": 0o755,
-		"none": 0,  "odd": 0o1777,
+		"none": 0, "odd": 0o1777,
 	} {
 		must(tb, unix.Chmod(at(name), mode))
 	}
