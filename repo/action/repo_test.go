@@ -1,0 +1,190 @@
+package action_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/cache-tool/cache-tool/internal/test"
+	"github.com/cache-tool/cache-tool/objects/entry"
+	"github.com/cache-tool/cache-tool/repo"
+	"github.com/cache-tool/cache-tool/repo/action"
+)
+
+// runIn runs spec as a process of its own would, with a repository that is opened
+// for it in dir.
+func runIn(ctx context.Context, dir string, spec action.Spec, stdout io.Writer) (action.Result, error) {
+	r, err := repo.OpenOrInit(ctx, dir, repo.Options{})
+	if err != nil {
+		return action.Result{}, err
+	}
+	defer r.Close()
+	branch, err := r.Branch(ctx, "")
+	if err != nil {
+		return action.Result{}, err
+	}
+	store, err := r.Runs(ctx, branch)
+	if err != nil {
+		return action.Result{}, err
+	}
+	return action.Run(ctx, store, spec, action.Options{Stdout: stdout, Dir: r.Dir, Cache: r.Stat()})
+}
+
+// numbered is a command that prints a number, writes it to a file, and leaves a
+// trace of each time that it runs.
+func numbered(dir string, i int) action.Spec {
+	script := fmt.Sprintf("echo x >> ran-%d; echo %d | tee out-%d", i, i, i)
+	return action.Spec{Args: []string{"sh", "-c", script}, Dir: dir, Base: dir, Out: []string{fmt.Sprintf("out-%d", i)}}
+}
+
+const processEnv = "CACHE_TOOL_RUN_TEST" // "DIR:NUMBER" in a started process
+
+// Many processes at once lose no result, and run what is identical once.
+func TestManyProcesses(t *testing.T) {
+	if dir, number, ok := strings.Cut(os.Getenv(processEnv), ":"); ok {
+		i, err := strconv.Atoi(number)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var stdout strings.Builder
+		r, err := runIn(t.Context(), filepath.Join(dir, "repo"), numbered(dir, i), &stdout)
+		if err != nil || r.Exit != 0 || r.Outcome == action.Uncached || stdout.String() != number+"\n" {
+			t.Fatalf("%s (%s), exit %d, %v, printed %q", r.Outcome, r.Reason, r.Exit, err, stdout.String())
+		}
+		return
+	}
+	const processes, alike = 64, 4
+	dir := test.Dir(t)
+	var group sync.WaitGroup
+	for p := range processes {
+		cmd := test.Again(t)
+		cmd.Env = append(cmd.Env, fmt.Sprintf("%s=%s:%d", processEnv, dir, p/alike))
+		group.Go(func() {
+			if out, err := cmd.CombinedOutput(); err != nil {
+				t.Errorf("process %d: %v\n%s", p, err, out)
+			}
+		})
+	}
+	group.Wait()
+	for i := range processes / alike {
+		if ran, err := os.ReadFile(filepath.Join(dir, fmt.Sprintf("ran-%d", i))); err != nil || string(ran) != "x\n" {
+			t.Errorf("command %d ran %q times, %v", i, ran, err)
+		}
+		out := filepath.Join(dir, fmt.Sprintf("out-%d", i))
+		os.Remove(out)
+		r, err := runIn(t.Context(), filepath.Join(dir, "repo"), numbered(dir, i), io.Discard)
+		if err != nil || r.Outcome != action.Hit {
+			t.Errorf("command %d afterwards: %s (%s), %v", i, r.Outcome, r.Reason, err)
+		}
+		if got, err := os.ReadFile(out); err != nil || string(got) != fmt.Sprintf("%d\n", i) {
+			t.Errorf("output %d is %q, %v", i, got, err)
+		}
+	}
+	runs, err := action.Log(filepath.Join(dir, "repo"))
+	if want := processes + processes/alike; err != nil || len(runs) != want {
+		t.Errorf("%d runs in the log, %v, want %d", len(runs), err, want)
+	}
+}
+
+// interrupted is a run in which something happens: the first of its kind, after
+// another one was kept.
+func interrupted(t *testing.T) test.Case {
+	return test.Case{
+		Setup: func(dir string) error {
+			_, err := runIn(t.Context(), filepath.Join(dir, "repo"), numbered(dir, 1), io.Discard)
+			return err
+		},
+		Act: func(dir string) error {
+			var stdout strings.Builder
+			r, err := runIn(t.Context(), filepath.Join(dir, "repo"), numbered(dir, 2), &stdout)
+			if err == nil && (r.Exit != 0 || stdout.String() != "2\n") {
+				err = fmt.Errorf("exit %d, printed %q", r.Exit, stdout.String())
+			}
+			if err == nil && r.Outcome == action.Uncached {
+				err = errors.New(r.Reason)
+			}
+			return err
+		},
+		Check: func(t *testing.T, dir string, err error) {
+			for i := 1; i <= 2; i++ {
+				os.Remove(filepath.Join(dir, fmt.Sprintf("out-%d", i)))
+				var stdout strings.Builder
+				r, failed := runIn(t.Context(), filepath.Join(dir, "repo"), numbered(dir, i), &stdout)
+				out, _ := os.ReadFile(filepath.Join(dir, fmt.Sprintf("out-%d", i)))
+				if want := fmt.Sprintf("%d\n", i); failed != nil || stdout.String() != want || string(out) != want {
+					t.Errorf("after %v: run %d: %v, printed %q, made %q", err, i, failed, stdout.String(), out)
+				}
+				if (i == 1 || err == nil) && r.Outcome != action.Hit {
+					t.Errorf("after %v: run %d: %s (%s), want a hit", err, i, r.Outcome, r.Reason)
+				}
+			}
+		},
+	}
+}
+
+func TestRunKilledAnywhere(t *testing.T) {
+	c := interrupted(t)
+	c.Max = test.Count(t, 100)
+	c.Kill(t)
+}
+
+// A command must not notice that the disk is full, or broken, where the cache is.
+func TestRunWithFaultsAnywhere(t *testing.T) {
+	c := interrupted(t)
+	act := c.Act
+	c.Faults = []test.Fault{test.Fail, test.DoneFail, test.Cut}
+	c.Max = test.Count(t, 200)
+	c.Act = func(dir string) error {
+		err := act(dir)
+		if out, _ := os.ReadFile(filepath.Join(dir, "out-2")); string(out) != "2\n" {
+			return fmt.Errorf("%w; and the command made %q", err, out)
+		}
+		return err
+	}
+	c.EveryStep(t)
+}
+
+// What a run keeps is whole for everybody else: no damage, nothing missing.
+func TestRunsPassTheCheck(t *testing.T) {
+	dir := test.Dir(t)
+	for i := range 3 {
+		if _, err := runIn(t.Context(), filepath.Join(dir, "repo"), numbered(dir, i), io.Discard); err != nil {
+			t.Fatal(err)
+		}
+	}
+	r, err := repo.Open(t.Context(), filepath.Join(dir, "repo"), repo.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	branch, err := r.Branch(t.Context(), "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := r.FoldStage(t.Context(), branch, ""); err != nil {
+		t.Fatal(err)
+	}
+	_, err = r.Check(t.Context(), nil, func(p repo.Problem) { t.Error(p) })
+	if err != nil {
+		t.Fatal(err)
+	}
+	n := 0
+	for _, err := range r.Entries(t.Context(), branch, entry.Run) {
+		if n++; err != nil {
+			t.Fatal(err)
+		}
+	}
+	if n != 3 {
+		t.Errorf("%d entries in the branch, want 3", n)
+	}
+	if r, err := runIn(t.Context(), filepath.Join(dir, "repo"), numbered(dir, 0), io.Discard); err != nil || r.Outcome != action.Hit {
+		t.Errorf("after the commit: %s, %v", r.Outcome, err)
+	}
+}
