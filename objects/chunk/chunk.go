@@ -4,34 +4,61 @@
 //
 // A cut is where a hash of the 64 bytes before it begins with enough zero bits.
 // The hash is a gear hash, h = h<<1 + gear[byte], which forgets a byte after 64
-// steps. No chunk is shorter than Min (but the last of a blob) or longer than
-// Max. Up to Normal bytes more zero bits are wanted than beyond, which brings
-// most chunks near that size (as in FastCDC, Xia et al., 2016).
+// steps. No chunk is shorter than half the normal size (but the last of a blob)
+// or longer than four times that. Up to the normal size more zero bits are wanted
+// than beyond, which brings most chunks near it (as in FastCDC, Xia et al., 2016).
 //
 // Where the cuts lie is no part of any id, yet it must not change: chunks of the
 // same blob cut in another way share nothing with what is stored. A test pins it.
 package chunk
 
-import "encoding/binary"
+import (
+	"encoding/binary"
+	"math/bits"
+)
 
 // Threshold is the size from which on a blob is stored in chunks.
-const Threshold = 1 << 20
+const Threshold = 512 << 10
 
-// The sizes of chunks. Max is also what Cut must be able to see.
+// The normal sizes of chunks, by the size of the blob. Each chunk costs some 75
+// bytes in indexes and recipes. Binaries of many megabytes earn that back, as
+// one build of them is much like the next; smaller files barely do.
 const (
-	Min    = 8 << 10
-	Normal = 16 << 10
-	Max    = 64 << 10
+	normalSmall = 32 << 10
+	normalHuge  = 16 << 10  // from hugeFrom on
+	normalVast  = 256 << 10 // from vastFrom on, so that recipes stay handy
+
+	hugeFrom = 16 << 20
+	vastFrom = 8 << 30
 )
 
-const (
-	window     = 64 // bytes that the hash remembers
-	normalBits = 14 // log2(Normal)
+// A Cutter cuts blobs of a certain size.
+type Cutter struct {
+	min, normal, max int
+	early, late      uint64 // below this the hash must be for a cut, up to normal and beyond
+}
 
-	// The hash must be less than this for a cut.
-	early = 1 << (64 - (normalBits + 2)) // up to Normal
-	late  = 1 << (64 - (normalBits - 2)) // beyond it
-)
+// For returns the cutter for blobs of size bytes.
+func For(size int64) Cutter {
+	normal := normalSmall
+	switch {
+	case size >= vastFrom:
+		normal = normalVast
+	case size >= hugeFrom:
+		normal = normalHuge
+	}
+	zeros := bits.Len(uint(normal)) - 1
+	return Cutter{
+		min: normal / 2, normal: normal, max: 4 * normal,
+		early: 1 << (64 - (zeros + 2)), late: 1 << (64 - (zeros - 2)),
+	}
+}
+
+// Max returns the size of the longest chunk.
+func (c Cutter) Max() int { return c.max }
+
+// window is how many bytes the hash remembers.
+const window = 64
 
 // gear holds one random number for each byte: SplitMix64, from a fixed seed.
 var gear = func() (t [256]uint64) {
@@ -47,18 +74,18 @@ var gear = func() (t [256]uint64) {
 }()
 
 // Cut returns the length of the first chunk of p, which must begin where a
-// chunk does and hold either Max bytes or all that is left of the blob. It is
+// chunk does and hold either c.Max() bytes or all that is left of the blob. It is
 // never zero unless p is empty.
-func Cut(p []byte) int {
-	if len(p) <= Min {
+func (c Cutter) Cut(p []byte) int {
+	if len(p) <= c.min {
 		return len(p)
 	}
-	p = p[:min(len(p), Max)]
-	normal := min(len(p), Normal)
-	if n := scan(p[:normal], Min, early); n >= 0 {
+	p = p[:min(len(p), c.max)]
+	normal := min(len(p), c.normal)
+	if n := scan(p[:normal], c.min, c.early); n >= 0 {
 		return n
 	}
-	if n := scan(p, normal, late); n >= 0 {
+	if n := scan(p, normal, c.late); n >= 0 {
 		return n
 	}
 	return len(p)

@@ -63,6 +63,7 @@ type Batch struct {
 	mixed              int  // below this many bytes all goes into one pack
 	merging            bool // the store has all of this already
 	committed          atomic.Bool
+	huge               atomic.Int64 // bytes of huge blobs so far
 
 	mu     sync.Mutex
 	lanes  map[*Lane]bool // that are not closed

@@ -16,29 +16,30 @@ const segment = 1 << 20
 // A slab holds a segment, and before it room for the piece of the segment before
 // that was not cut yet: chunks are cut without being copied together.
 type slab struct {
-	buf []byte // chunk.Max + segment
-	n   int    // bytes of the segment
-	end bool   // the last segment
+	buf  []byte
+	room int  // bytes before the segment, as many as the longest chunk
+	n    int  // bytes of the segment
+	end  bool // the last segment
 }
 
-func (s *slab) segment() []byte { return s.buf[chunk.Max : chunk.Max+s.n] }
+func (s *slab) segment() []byte { return s.buf[s.room : s.room+s.n] }
 
 // slabs is the memory of a lane that reads big blobs: while one slab is cut, the
 // next is read and hashed.
-type slabs []*slab
-
-const slabsInFlight = 3
+type slabs [3]slab
 
 // putChunks reads r in one goroutine, which hashes the whole, and cuts, hashes
 // and keeps the chunks in this one. Full blocks are compressed in a third.
 func (l *Lane) putChunks(ctx context.Context, size int64, r io.Reader) (objects.ID, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	read, free := make(chan *slab, slabsInFlight), make(chan *slab, slabsInFlight)
-	for len(l.slabs) < slabsInFlight {
-		l.slabs = append(l.slabs, &slab{buf: make([]byte, chunk.Max+segment)})
-	}
-	for _, s := range l.slabs {
+	read, free := make(chan *slab, len(l.slabs)), make(chan *slab, len(l.slabs))
+	cutter := chunk.For(size)
+	for i := range l.slabs {
+		s := &l.slabs[i]
+		if s.room = cutter.Max(); len(s.buf) < s.room+segment {
+			s.buf = make([]byte, s.room+segment)
+		}
 		free <- s
 	}
 	sum := objects.NewHasher(objects.Blob, size)
@@ -48,10 +49,10 @@ func (l *Lane) putChunks(ctx context.Context, size int64, r io.Reader) (objects.
 		readErr = readSlabs(ctx, size, r, sum, free, read)
 	}()
 	to := &l.open
-	if size >= fastFrom {
+	if size >= hugeFrom && l.b.huge.Add(size) > fastAfter {
 		to = &l.fast
 	}
-	pieces, err := l.cutSlabs(to, read, free)
+	pieces, err := l.cutSlabs(cutter, to, read, free)
 	cancel()
 	for range read { // until the goroutine has ended
 	}
@@ -104,19 +105,19 @@ func readSlabs(ctx context.Context, size int64, r io.Reader, sum *objects.Hasher
 }
 
 // cutSlabs keeps the chunks of what comes from read.
-func (l *Lane) cutSlabs(to *shelf, read <-chan *slab, free chan<- *slab) ([]pack.Piece, error) {
+func (l *Lane) cutSlabs(c chunk.Cutter, to *shelf, read <-chan *slab, free chan<- *slab) ([]pack.Piece, error) {
 	var pieces []pack.Piece
 	var before *slab // rest points into it
 	var rest []byte
 	for s := range read {
-		start := chunk.Max - len(rest)
+		start := s.room - len(rest)
 		copy(s.buf[start:], rest)
 		if before != nil {
 			free <- before
 		}
-		before, rest = s, s.buf[start:chunk.Max+s.n]
-		for len(rest) >= chunk.Max || s.end && len(rest) > 0 {
-			n := chunk.Cut(rest)
+		before, rest = s, s.buf[start:s.room+s.n]
+		for len(rest) >= c.Max() || s.end && len(rest) > 0 {
+			n := c.Cut(rest)
 			id, err := l.putChunk(to, rest[:n])
 			if err != nil {
 				return nil, err

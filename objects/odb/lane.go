@@ -18,7 +18,7 @@ import (
 // together, in the order in which they will be wanted.
 type Lane struct {
 	b          *Batch
-	open, fast shelf      // fast is for chunks of very big blobs
+	open, fast shelf      // fast is for chunks of huge blobs
 	pending    chan error // of the block that is being written
 	slabs      slabs
 }

@@ -16,7 +16,6 @@ const (
 
 	metaBlock   = 32 << 10 // trees, commits, tags
 	recipeBlock = 1 << 20  // versions of a blob have recipes that are alike
-	fastBlock   = 2 << 20  // chunks of blobs from fastFrom on
 
 	// A batch of less than this makes one pack, not two. So do merged packs, up
 	// to mixedMerge.
@@ -31,11 +30,15 @@ const MaxSpace = chunk.Threshold - 1
 // DefaultLevel is how hard blocks are compressed.
 const DefaultLevel = compress.Default
 
-// Blobs of fastFrom bytes or more are mostly binaries, of which fastLevel makes
-// nearly as little as DefaultLevel does, in two thirds of the time.
+// Blobs of hugeFrom bytes or more are mostly binaries, of which fastLevel makes
+// nearly as little as DefaultLevel does, in two thirds of the time. So a batch
+// takes its own level for the first fastAfter bytes of such blobs, and fastLevel
+// and smaller blocks for the others: most batches have no others.
 const (
-	fastFrom  = 16 << 20
+	hugeFrom  = 16 << 20
+	fastAfter = 256 << 20
 	fastLevel = compress.Fastest
+	fastBlock = 2 << 20
 )
 
 // DefaultCache is how many bytes of decoded blocks a DB keeps.
