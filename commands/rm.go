@@ -89,11 +89,9 @@ func (s *session) removeAll(c *cli.Context, ch *repo.Change, branch refs.Name, r
 	names := make([]string, len(removed))
 	for i, f := range removed {
 		names[i] = shownPath(f.Kind, f.Key)
-		where := branch.Short() + " " + tip
+		where := fmt.Sprintf("%s %.12s", branch.Short(), tip)
 		if stage {
 			where = "staged for " + branch.Short()
-		} else {
-			where = fmt.Sprintf("%s %.12s", branch.Short(), tip)
 		}
 		s.say("removed %s: %s", shown(names[i]), where)
 	}

@@ -64,7 +64,7 @@ type stats struct {
 
 	Versions     int     `json:"versions"`     // of entries, in all of history
 	OriginalSize int64   `json:"originalSize"` // of their files, each counted wherever it stands
-	UniqueSize   int64   `json:"uniqueSize"`   // of what is stored, before compression
+	UniqueSize   int64   `json:"uniqueSize"`   // of the blobs and chunks that are stored, before compression
 	StoredSize   int64   `json:"storedSize"`   // of the packs and their indexes
 	Dedup        float64 `json:"dedup,omitempty"`
 	Compression  float64 `json:"compression,omitempty"`
@@ -118,7 +118,7 @@ func (st *stats) objects(ctx context.Context, s *session, r *repo.Repo) error {
 			kind = info.Kind.String()
 		}
 		st.Objects[kind]++
-		if !info.Chunked {
+		if (info.Kind == objects.Blob || info.Kind == 0) && !info.Chunked {
 			st.UniqueSize += info.Size
 		}
 	}
@@ -270,7 +270,7 @@ func (st *stats) print(s *session) error {
 	fmt.Fprintf(t, "objects\t%s, %s, %s, %s\n", counted(st.Objects["blob"], "blob"), counted(st.Objects["tree"], "tree"),
 		counted(st.Objects["commit"], "commit"), counted(st.Objects["chunk"], "chunk"))
 	fmt.Fprintf(t, "all versions as files\t%s\n", size(st.OriginalSize))
-	fmt.Fprintf(t, "each object once\t%s%s\n", size(st.UniqueSize), ratio(st.Dedup))
+	fmt.Fprintf(t, "each content once\t%s%s\n", size(st.UniqueSize), ratio(st.Dedup))
 	fmt.Fprintf(t, "stored\t%s%s in %s\n", size(st.StoredSize), ratio(st.Compression), counted(st.Packs, "pack"))
 	if r := st.Runs; r != nil {
 		fmt.Fprintf(t, "runs since %s\t%d: %s, %s, %d not cached\n", r.Since.Local().Format("2006-01-02 15:04"),
