@@ -11,6 +11,7 @@ import (
 	"github.com/cache-tool/cache-tool/objects/odb"
 	"github.com/cache-tool/cache-tool/objects/trees"
 	"github.com/cache-tool/cache-tool/refs"
+	"github.com/cache-tool/cache-tool/repo/action"
 )
 
 // A Policy settles what both sides of a merge changed.
@@ -202,13 +203,18 @@ func resolveConflict(ctx context.Context, batch *odb.Batch, c trees.Conflict, po
 	return objects.Entry{}, trees.ErrConflict
 }
 
-// mergeByKind settles what needs no policy: entries that their client rewrites.
+// mergeByKind settles what needs no policy: entries that their client rewrites,
+// and sets of inputs, of which both count.
 func mergeByKind(ctx context.Context, batch *odb.Batch, c trees.Conflict) (objects.Entry, bool, error) {
 	_, ours, err := entry.Read(ctx, batch, c.Ours.ID)
 	if err != nil {
 		return objects.Entry{}, false, err
 	}
 	_, theirs, err := entry.Read(ctx, batch, c.Theirs.ID)
+	if err == nil && ours.Kind == action.Deps && theirs.Kind == action.Deps {
+		id, err := action.MergeDeps(ctx, batch, c.Ours.ID, c.Theirs.ID)
+		return objects.Entry{Mode: objects.ModeDir, ID: id}, true, err
+	}
 	if err != nil || !ours.Latest || !theirs.Latest {
 		return objects.Entry{}, false, err
 	}

@@ -188,3 +188,47 @@ func TestRunsPassTheCheck(t *testing.T) {
 		t.Errorf("after the commit: %s, %v", r.Outcome, err)
 	}
 }
+
+// Branches that found different headers for the same compile bring both together.
+func TestMergeUnitesSets(t *testing.T) {
+	dir := test.Dir(t)
+	at := filepath.Join(dir, "repo")
+	spec := action.Spec{
+		Args: []string{"sh", "-c", `echo "x: in $(cat in)" > deps; cat $(cat in)`},
+		Dir:  dir, Base: dir, Depfile: "deps",
+	}
+	run := func(branch, header string, want action.Outcome) {
+		t.Helper()
+		t.Setenv("CACHE_TOOL_BRANCH", branch)
+		if err := os.WriteFile(filepath.Join(dir, "in"), []byte(header), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		r, err := runIn(t.Context(), at, spec, io.Discard)
+		if err != nil || r.Outcome != want {
+			t.Errorf("%s with %s: %s (%s), %v, want %s", branch, header, r.Outcome, r.Reason, err, want)
+		}
+	}
+	for _, name := range []string{"a", "b"} {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(name), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	run("one", "a", action.Miss)
+	run("two", "b", action.Miss)
+	r, err := repo.Open(t.Context(), at, repo.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	theirs, _, err := r.FoldStage(t.Context(), "refs/heads/two", "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	merged, err := r.Merge(t.Context(), "refs/heads/one", theirs, repo.Report, "both\n")
+	if err != nil || len(merged.Conflicts) > 0 {
+		t.Fatalf("merge: %v, conflicts %v", err, merged.Conflicts)
+	}
+	run("one", "b", action.Hit)
+	run("one", "a", action.Hit)
+	run("two", "a", action.Miss)
+}
