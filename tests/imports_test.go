@@ -32,6 +32,9 @@ var mayImport = map[string][]string{
 	"repo/stage":     {"internal/durable", "objects", "objects/entry", "objects/trees", xsys},
 	"repo/statcache": {"internal/durable", "objects", xsys},
 
+	"sync/remote/dir": {"internal/durable", "sync/remote"},
+	"sync/remote":     {"objects", "refs"},
+
 	"refs": {"internal/durable", "objects", xsys},
 
 	"objects/gitpack":  {"internal/durable", "objects", compress, xsync, xsys},
@@ -60,7 +63,7 @@ const (
 )
 
 // testOnly are packages that only tests, and programs that measure, import.
-var testOnly = []string{"internal/test", "objects/objectstest", "refs/refstest", "tests", "tests/..."}
+var testOnly = []string{"internal/test", "objects/objectstest", "refs/refstest", "sync/remote/remotetest", "tests", "tests/..."}
 
 // slow are packages of go-git that cost every start of the command 1 ms and more
 // because they make tables and compile expressions when they are linked in.

@@ -1,0 +1,120 @@
+// Package remote says what another store must be able to do so that this one
+// can be replicated with it, and what a place for files must be able to do so
+// that package bucket can make such a store of it.
+//
+// Who implements one of the two interfaces runs the suite of package remotetest.
+package remote
+
+import (
+	"context"
+	"errors"
+	"io"
+	"iter"
+
+	"github.com/cache-tool/cache-tool/objects"
+	"github.com/cache-tool/cache-tool/refs"
+)
+
+// A Remote is another store: another repository, a bucket, a server. It may be
+// used from many goroutines at once. What it returns is not to be trusted: ids
+// are proven by whoever takes objects into a store.
+type Remote interface {
+	// Refs yields the refs whose names begin with prefix, in the order of their
+	// names, as they were at one moment.
+	Refs(ctx context.Context, prefix string) iter.Seq2[refs.Ref, error]
+
+	// Missing returns those of ids that the remote lacks, in the order given. They
+	// may be ids of objects and of chunks of big blobs. What is not missing stays
+	// at least until an Update of this Remote, or that Update says ErrStale.
+	Missing(ctx context.Context, ids []objects.ID) ([]objects.ID, error)
+
+	// Fetch returns a pack with the objects of r. If the remote lacks one of
+	// r.Want it fails, at once or from Read, with objects.ErrNotFound.
+	Fetch(ctx context.Context, r Request) (io.ReadCloser, error)
+
+	// Upload adds the objects of a pack. Nil means that they are durable, and no
+	// longer missing.
+	Upload(ctx context.Context, pack io.ReaderAt, size int64) error
+
+	// Update moves refs, all or none, durably. A *refs.ConflictError says which is
+	// not where it was expected; refs.ErrNameTaken is another answer, and so is
+	// ErrStale. A ref is not moved to an object that the remote lacks. After any
+	// other error the refs may have moved.
+	Update(ctx context.Context, updates ...refs.Update) error
+}
+
+// A Request says what to fetch.
+type Request struct {
+	// Want are objects, and chunks of big blobs. A big blob comes as its recipe,
+	// its chunks are wanted by their own ids. A tree that is kept as a delta comes
+	// with its base, in any order, unless Have names that.
+	Want []objects.ID
+
+	// Have are objects that the caller holds with all that they lead to.
+	Have []objects.ID
+
+	// Extent is how much of what Want lead to may come along. A remote that is no
+	// program cannot follow objects: of such a one callers get what they want and
+	// no more, look at it, and ask again.
+	Extent Extent
+}
+
+// Extent is how far a fetch goes beyond the objects that it wants.
+type Extent uint8
+
+// The extents. In all of them more objects may come than were asked for, such
+// as the neighbours of an object in its block.
+const (
+	Only    Extent = iota // the wanted objects
+	History               // and the commits behind them
+	Closure               // and all that they lead to
+)
+
+// A Bucket keeps files, with one of them, the root, to say which count. It may
+// be used from many goroutines at once, and by many processes on many machines.
+//
+// Names are those of CheckName. A file is immutable: the same name is always
+// given to the same bytes.
+type Bucket interface {
+	// Get opens n bytes of a file, from off on; all that follow if n is negative.
+	// A file that is not there is ErrNotFound; one that ends before the n bytes do
+	// ends in io.ErrUnexpectedEOF, and so does one that is cut short on its way.
+	Get(ctx context.Context, name string, off, n int64) (io.ReadCloser, error)
+
+	// Put keeps a file of size bytes. Readers see all of it or nothing. After nil
+	// it is durable, as far as the storage can promise that. It is no error if the
+	// file is there already.
+	Put(ctx context.Context, name string, body io.ReaderAt, size int64) error
+
+	// List yields the files in a directory, one of Dirs, in any order. Those that
+	// come or go meanwhile may be left out.
+	List(ctx context.Context, dir string) iter.Seq2[Info, error]
+
+	// Delete removes a file. It is no error if that is not there.
+	Delete(ctx context.Context, name string) error
+
+	// Root returns the root, the zero Root if the bucket has none yet.
+	Root(ctx context.Context) (Root, error)
+
+	// Swap makes next the root, durably, if old still is: of all who want to
+	// replace old one wins. The others get ErrLost, and nothing has changed.
+	// After any other error it may have happened, or may still happen. A zero old
+	// makes the first root. next.Seq must be old.Seq + 1, and its Nonce new.
+	Swap(ctx context.Context, old, next Root) error
+}
+
+// The errors that callers tell apart.
+var (
+	// ErrNotFound says that a bucket has no such file.
+	ErrNotFound = errors.New("no such file in the bucket")
+
+	// ErrLost says that somebody else has replaced the root.
+	ErrLost = errors.New("somebody else was faster")
+
+	// ErrStale says that something which was not missing is about to be collected:
+	// ask again what is missing, upload that, and update again.
+	ErrStale = errors.New("the remote's packs have changed: what is missing must be asked again")
+
+	// ErrDenied says that the remote knows us and refuses, or does not know us.
+	ErrDenied = errors.New("access denied")
+)
