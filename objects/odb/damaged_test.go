@@ -88,3 +88,51 @@ func TestDamagedIsStoredAgain(t *testing.T) {
 		t.Fatal(err)
 	}
 }
+
+// A damaged id in an index hides the object, and no checksum is looked at on the
+// way to it: it must be found all the same.
+func TestDamagedIndexHidesNothing(t *testing.T) {
+	ctx, dir := t.Context(), t.TempDir()
+	db := open(t, dir)
+	var ids []objects.ID
+	commit(t, db, odb.Durable, func(b *odb.Batch) {
+		for i := range 3 {
+			id, err := b.PutBytes(objects.Blob, text(uint64(i), 1000))
+			if err != nil {
+				t.Fatal(err)
+			}
+			ids = append(ids, id)
+		}
+	})
+	names, err := filepath.Glob(filepath.Join(dir, "*.idx"))
+	if err != nil || len(names) != 1 {
+		t.Fatalf("indexes %q, %v", names, err)
+	}
+	index, err := os.ReadFile(names[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, id := range ids {
+		at := bytes.Index(index, id[:])
+		if at < 0 {
+			t.Fatalf("the index lacks %s", id)
+		}
+		for _, offset := range []int{0, 5, objects.IDSize - 1} {
+			data := bytes.Clone(index)
+			data[at+offset] ^= 4
+			if err := os.Remove(names[0]); err != nil {
+				t.Fatal(err)
+			}
+			if err := os.WriteFile(names[0], data, 0o644); err != nil {
+				t.Fatal(err)
+			}
+			db := open(t, dir)
+			if missing, err := db.Missing(ctx, ids); err != nil || len(missing) > 0 {
+				t.Errorf("object %d, byte %d: missing %v, %v", i, offset, missing, err)
+			}
+			if _, _, err := open(t, dir).ReadBytes(ctx, id); err != nil {
+				t.Errorf("object %d, byte %d: %v", i, offset, err)
+			}
+		}
+	}
+}

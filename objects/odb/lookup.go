@@ -30,7 +30,19 @@ var errSkip = errors.New("another copy is wanted")
 // eachCopy calls use with one copy of the object after another until it returns
 // nil. A damaged copy is passed over. If all are, the error is a
 // *objects.DamagedError; if there is none, objects.ErrNotFound.
+//
+// Who asks here has the id from somewhere: before it is called missing, every
+// index is proven. Damage to an id in one hides the object, and no more.
 func (db *DB) eachCopy(ctx context.Context, id objects.ID, use func(hit) error) error {
+	err := db.eachShown(ctx, id, use)
+	if err == objects.ErrNotFound && db.suspectAll() {
+		return db.eachShown(ctx, id, use)
+	}
+	return err
+}
+
+// eachShown is eachCopy for the copies that the indexes show.
+func (db *DB) eachShown(ctx context.Context, id objects.ID, use func(hit) error) error {
 	s, err := db.packs()
 	if err != nil {
 		return err

@@ -189,3 +189,15 @@ func (db *DB) suspect(p *stored) bool {
 	p.index.Store(x)
 	return true
 }
+
+// suspectAll is suspect for all packs.
+func (db *DB) suspectAll() (mended bool) {
+	s, err := db.packs()
+	if err != nil {
+		return false
+	}
+	for _, p := range s.packs {
+		mended = db.suspect(p) || mended
+	}
+	return mended
+}
