@@ -105,7 +105,8 @@ func (c *collector) addDir(dir string) error {
 	return err
 }
 
-// each calls fn for what is in dir, but for Git's own files and what is skipped.
+// each calls fn for what is in dir, but for the files of Git and of caches, which
+// change by themselves, and for what is skipped.
 func (c *collector) each(dir string, fn func(path string, e fs.DirEntry) error) error {
 	entries, err := os.ReadDir(dir)
 	if os.IsNotExist(err) {
@@ -116,7 +117,7 @@ func (c *collector) each(dir string, fn func(path string, e fs.DirEntry) error) 
 	}
 	for _, e := range entries {
 		path := filepath.Join(dir, e.Name())
-		if e.Name() == ".git" || c.skipped(path) {
+		if e.Name() == ".git" || e.Name() == ".cache-tool" || c.skipped(path) {
 			continue
 		}
 		if err := fn(path, e); err != nil {

@@ -14,7 +14,7 @@ func TestCollect(t *testing.T) {
 		t.Fatal(err)
 	}
 	dir = filepath.Join(dir, "odd [dir]")
-	for _, name := range []string{"a.c", "b.c", "b.h", "sub/c.c", "sub/deep/d.c", "sub/deep/e.h", ".git/config", "cache/x.c", "out/o.c", "we*rd"} {
+	for _, name := range []string{"a.c", "b.c", "b.h", "sub/c.c", "sub/deep/d.c", "sub/deep/e.h", ".git/config", ".cache-tool/x.c", "cache/x.c", "out/o.c", "we*rd"} {
 		if err := os.MkdirAll(filepath.Dir(filepath.Join(dir, name)), 0o755); err != nil {
 			t.Fatal(err)
 		}

@@ -98,11 +98,11 @@ func record(dir string, r Ran) error {
 	name := filepath.Join(dir, logFile)
 	f, err := durable.OpenAppend(name)
 	if err != nil {
-		return err
+		return fmt.Errorf("log of runs: %w", err)
 	}
 	defer f.Close()
 	if err := durable.Append(f, r.append(nil)); err != nil {
-		return err
+		return fmt.Errorf("log of runs: %w", err)
 	}
 	if size, err := f.Seek(0, 1); err == nil && size > maxLog {
 		rotate(dir)

@@ -10,8 +10,10 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 
+	"github.com/cache-tool/cache-tool/internal/durable"
 	"github.com/cache-tool/cache-tool/internal/test"
 	"github.com/cache-tool/cache-tool/objects/entry"
 	"github.com/cache-tool/cache-tool/repo"
@@ -231,4 +233,29 @@ func TestMergeUnitesSets(t *testing.T) {
 	run("one", "b", action.Hit)
 	run("one", "a", action.Hit)
 	run("two", "a", action.Miss)
+}
+
+// A repository that one may only read is good for hits, without complaints.
+func TestHitWithoutWriting(t *testing.T) {
+	dir := test.Dir(t)
+	at := filepath.Join(dir, "repo")
+	if _, err := runIn(t.Context(), at, numbered(dir, 1), io.Discard); err != nil {
+		t.Fatal(err)
+	}
+	restore := durable.SetHook(func(durable.Step, func(durable.Step) error) error { return syscall.EROFS })
+	defer restore()
+	r, err := repo.Open(t.Context(), at, repo.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	store, err := r.Runs(t.Context(), "refs/heads/main")
+	if err != nil {
+		t.Fatal(err)
+	}
+	o := action.Options{Dir: at, Cache: r.Stat(), Warn: func(message string) { t.Errorf("warning: %s", message) }}
+	result, err := action.Run(t.Context(), store, numbered(dir, 1), o)
+	if err != nil || result.Outcome != action.Hit {
+		t.Errorf("%s (%s), %v, want a hit", result.Outcome, result.Reason, err)
+	}
 }

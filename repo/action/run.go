@@ -30,9 +30,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"strconv"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/cache-tool/cache-tool/objects"
@@ -255,7 +257,8 @@ func (r *run) execute(ctx context.Context, keep func(context.Context, *execution
 // the moment when the run began. What is written from here on has a later time:
 // that tells which discovered inputs the command may have read as they were.
 func (r *run) awaitTick(ctx context.Context) error {
-	for statcache.Clock() <= r.began.UnixNano() {
+	const most = 100 * time.Millisecond // the clock may have been set back
+	for statcache.Clock() <= r.began.UnixNano() && time.Since(r.began) < most {
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
@@ -279,15 +282,15 @@ func (r *run) finish(ctx context.Context, result Result) {
 	if r.store == nil {
 		return
 	}
-	ctx = context.WithoutCancel(ctx)
-	if err := r.o.Cache.Flush(ctx); err != nil {
-		r.warn("%v", err)
-	}
-	err := record(r.o.Dir, Ran{
+	flushed := r.o.Cache.Flush(context.WithoutCancel(ctx))
+	logged := record(r.o.Dir, Ran{
 		Time: time.Now(), Outcome: result.Outcome, Key: result.Key, Family: r.family(), Took: result.Took,
 		Command: result.Command, Exit: result.Exit, Reason: result.Reason, Label: label(r.spec.Args),
 	})
-	if err != nil {
-		r.warn("log of runs: %v", err)
+	for _, err := range []error{flushed, logged} {
+		// A repository that one may only read is good for hits.
+		if err != nil && !errors.Is(err, fs.ErrPermission) && !errors.Is(err, syscall.EROFS) {
+			r.warn("%v", err)
+		}
 	}
 }

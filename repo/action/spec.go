@@ -122,7 +122,12 @@ func (j *job) made(path string) bool {
 // prepare finds the inputs, hashes what the stat cache does not know, and
 // computes the key. Repository is a directory that is never an input.
 func (j *job) prepare(ctx context.Context, repository string) error {
-	c := collector{base: j.base, dir: j.dir, skip: []string{repository}}
+	c := collector{base: j.base, dir: j.dir}
+	if len(j.spec.In) > 0 {
+		if dir, err := physical(repository); err == nil {
+			c.skip = append(c.skip, dir)
+		}
+	}
 	for _, out := range j.outs {
 		c.skip = append(c.skip, j.base.path(out))
 	}
