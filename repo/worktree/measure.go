@@ -44,22 +44,18 @@ func (e *NoRoomError) Is(target error) bool { return target == unix.ENOSPC }
 // measure lists what has to be written, finds out how big it is, and refuses what
 // the disk has no room for.
 func (s *restore) measure(ctx context.Context) error {
+	files := 0
+	for _, u := range s.units {
+		files += u.want.files()
+	}
+	s.jobs = make([]job, 0, files)
 	for _, u := range s.units {
 		s.assign(u)
 		if u.want != nil {
 			s.list(u, u.dir, u.want, u.slot)
 		}
 	}
-	const part = 512
-	err := each(ctx, parallel(s.o.Parallel), (len(s.jobs)+part-1)/part, func(ctx context.Context, i int) error {
-		jobs := s.jobs[i*part : min((i+1)*part, len(s.jobs))]
-		for k := range jobs {
-			if err := s.sizeOf(ctx, jobs[k].dir, jobs[k].want); err != nil {
-				return err
-			}
-		}
-		return nil
-	})
+	err := eachPart(ctx, s.o.Parallel, s.jobs, func(j *job) error { return s.sizeOf(ctx, j.dir, j.want) })
 	if err != nil {
 		return err
 	}
@@ -87,6 +83,20 @@ func (s *restore) measure(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// files counts the files and links below a want, which may be nil.
+func (w *want) files() (n int) {
+	switch {
+	case w == nil:
+		return 0
+	case w.dir == nil:
+		return 1
+	}
+	for i := range w.dir.wants {
+		n += w.dir.wants[i].files()
+	}
+	return n
 }
 
 // assign gives the unit a stage on the file system that it goes to.

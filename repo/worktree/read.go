@@ -1,9 +1,11 @@
 package worktree
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"io"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -48,6 +50,7 @@ func (s *snapshot) readFiles(ctx context.Context) error {
 			small = append(small, f)
 		}
 	}
+	bringTogether(small)
 	runs := cutRuns(small)
 	var nextBig, nextRun atomic.Int64
 	g, ctx := errgroup.WithContext(ctx)
@@ -59,6 +62,42 @@ func (s *snapshot) readFiles(ctx context.Context) error {
 		})
 	}
 	return g.Wait()
+}
+
+// bringTogether puts files that are alike next to each other: that makes blocks
+// smaller. Names say it best; but where a name is a hash, as in the caches of Go,
+// npm and Bazel, it says nothing, and what was written at the same time is alike.
+func bringTogether(files []file) {
+	hashed := func(f *file) bool { return f.node.mode != objects.ModeSymlink && looksHashed(f.node.disk) }
+	slices.SortStableFunc(files, func(a, b file) int {
+		x, y := hashed(&a), hashed(&b)
+		switch {
+		case !x && !y:
+			return 0
+		case x != y:
+			if x {
+				return 1
+			}
+			return -1
+		}
+		return cmp.Or(cmp.Compare(a.node.stat.Mtime, b.node.stat.Mtime), cmp.Compare(a.node.stat.Size, b.node.stat.Size))
+	})
+}
+
+// looksHashed reports whether a name begins with what hexadecimal or base32 digits
+// make of a hash.
+func looksHashed(name string) bool {
+	const least, leastDigits = 24, 4
+	digits := 0
+	for i := range len(name) {
+		switch c := name[i] | 0x20; {
+		case c >= '0' && c <= '9':
+			digits++
+		case c < 'a' || c > 'v':
+			return i >= least && digits >= leastDigits
+		}
+	}
+	return len(name) >= least && digits >= leastDigits
 }
 
 func cutRuns(files []file) (runs [][]file) {

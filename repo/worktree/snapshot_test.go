@@ -484,3 +484,15 @@ func TestHashFile(t *testing.T) {
 		}
 	}
 }
+
+func TestLooksHashed(t *testing.T) {
+	for name, want := range map[string]bool{
+		"": false, "a": false, "index.js": false, "1234567890123456789012345": true, "internationalizationmodule.js": false,
+		"b5bb9d8014a0f9b1d61e21e796d78dccdf1352f23cd32812f4850b878ae4944c-d": true, "libfoo-0123456789abcdef.rlib": false,
+		"2e9jq4n8cbp3mfh5p0tkvgj1r6v4a9R": true, "b5bb9d8014a0f9b1": false, "20240131-000000.log": false,
+	} {
+		if got := looksHashed(name); got != want {
+			t.Errorf("%q: %v", name, got)
+		}
+	}
+}

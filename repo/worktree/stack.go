@@ -114,3 +114,17 @@ func each(ctx context.Context, n, count int, fn func(ctx context.Context, i int)
 	}
 	return g.Wait()
 }
+
+// eachPart calls fn for each of all, some of them in a row from one goroutine.
+func eachPart[T any](ctx context.Context, n int, all []T, fn func(*T) error) error {
+	const part = 64
+	return each(ctx, parallel(n), (len(all)+part-1)/part, func(ctx context.Context, i int) error {
+		some := all[i*part : min((i+1)*part, len(all))]
+		for k := range some {
+			if err := fn(&some[k]); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}

@@ -1,6 +1,7 @@
 package worktree
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -52,22 +53,33 @@ func (s *restore) prepare(ctx context.Context) error {
 			return err
 		}
 	}
-	for i := range s.newDirs {
-		j := &s.newDirs[i]
-		if err := ctx.Err(); err != nil {
+	// One level after the other: what is on the same level can be made at once.
+	slices.SortStableFunc(s.newDirs, func(a, b job) int { return cmp.Compare(a.want.dir.depth, b.want.dir.depth) })
+	for rest := s.newDirs; len(rest) > 0; {
+		n := 1
+		for n < len(rest) && rest[n].want.dir.depth == rest[0].want.dir.depth {
+			n++
+		}
+		if err := s.mkdirs(ctx, rest[:n]); err != nil {
 			return err
 		}
-		// With all permissions for the owner, until everything is in it.
+		rest = rest[n:]
+	}
+	return nil
+}
+
+// mkdirs makes directories with all permissions for the owner: what is to be in
+// them comes first.
+func (s *restore) mkdirs(ctx context.Context, jobs []job) error {
+	return eachPart(ctx, s.o.Parallel, jobs, func(j *job) error {
 		err := hooked("mkdir", j.shown(), func() error {
 			return mkdirAt(j.unit.stage.fd, j.path, uint32(j.want.perm)&0o777|0o700)
 		})
 		if err == unix.EEXIST {
 			return j.collision()
-		} else if err != nil {
-			return pathError("mkdir", j.shown(), err)
 		}
-	}
-	return nil
+		return pathError("mkdir", j.shown(), err)
+	})
 }
 
 // A CollisionError says that two names of a tree are one to the file system, as
@@ -175,19 +187,11 @@ func (st *stage) close() {
 // timeDirs gives the new directories their times, but for those
 // that units are: these have to be moved first.
 func (s *restore) timeDirs(ctx context.Context) error {
-	const part = 128
-	return each(ctx, parallel(s.o.Parallel), (len(s.newDirs)+part-1)/part, func(ctx context.Context, i int) error {
-		jobs := s.newDirs[i*part : min((i+1)*part, len(s.newDirs))]
-		for k := range jobs {
-			j := &jobs[k]
-			if j.path == j.unit.slot || j.want.mtime == noTime {
-				continue
-			}
-			if err := setTimeAt(j.unit.stage.fd, j.path, j.want.mtime); err != nil {
-				return pathError("set time of", j.shown(), err)
-			}
+	return eachPart(ctx, s.o.Parallel, s.newDirs, func(j *job) error {
+		if j.path == j.unit.slot || j.want.mtime == noTime {
+			return nil
 		}
-		return nil
+		return pathError("set time of", j.shown(), setTimeAt(j.unit.stage.fd, j.path, j.want.mtime))
 	})
 }
 
