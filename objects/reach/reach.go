@@ -10,8 +10,10 @@ import (
 	"context"
 	"fmt"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 
 	"github.com/cache-tool/cache-tool/objects"
 )
@@ -69,180 +71,235 @@ func (m Missing) Error() string {
 // Unwrap returns m.Err.
 func (m Missing) Unwrap() error { return m.Err }
 
-// A stater knows what is stored without reading it.
-type stater interface {
-	Stat(ctx context.Context, id objects.ID) (objects.Kind, int64, error)
-}
+// Some stores can do better than one object after the other.
+type (
+	// A stater knows what is stored without reading it.
+	stater interface {
+		Stat(ctx context.Context, id objects.ID) (objects.Kind, int64, error)
+	}
+
+	// An eacher reads many objects in the order that suits it, and calls fn for
+	// each, concurrently; body is valid until fn returns.
+	eacher interface {
+		Each(ctx context.Context, ids []objects.ID, fn func(i int, k objects.Kind, body []byte, err error) error) error
+	}
+)
+
+const (
+	// maxBatch is how many objects are taken on at once. Entries lie in a store as
+	// they were made, and in a tree by the hash of their keys: the more are asked
+	// for together the fewer blocks are decoded twice.
+	maxBatch = 32 << 10
+
+	// minBatch is from how many on it pays to put them in order.
+	minBatch = 64
+)
 
 // Walk visits tips and all that can be reached from them. In what order is not
 // said, but that an object comes before what it leads to.
 func Walk(ctx context.Context, r objects.Reader, tips []objects.ID, o Options) error {
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
 	if o.Seen == nil {
 		o.Seen = new(Set)
 	}
-	w := &walker{r: r, o: o, cancel: cancel}
+	w := &walker{r: r, o: o}
 	w.stater, _ = r.(stater)
-	w.wake.L = &w.mu
+	w.eacher, _ = r.(eacher)
 	for _, id := range tips {
-		if o.Seen.Add(id) {
-			w.stack = append(w.stack, &node{id: id})
+		if err := w.add(ctx, &node{id: id}); err != nil {
+			return err
 		}
 	}
-	var workers sync.WaitGroup
-	for range cmp.Or(o.Parallel, min(runtime.GOMAXPROCS(0), 8)) {
-		workers.Go(func() { w.work(ctx) })
+	for len(w.stack) > 0 {
+		// The last ones first: that keeps the stack short.
+		cut := max(0, len(w.stack)-maxBatch)
+		batch := slices.Clone(w.stack[cut:])
+		w.stack = w.stack[:cut]
+		if err := w.read(ctx, batch); err != nil {
+			return err
+		}
+		if len(w.blobs) >= maxBatch {
+			if err := w.checkBlobs(ctx); err != nil {
+				return err
+			}
+		}
 	}
-	workers.Wait()
-	return w.err
+	return w.checkBlobs(ctx)
 }
 
 // A node is an object on the way down. It knows where it came from, so that one
 // can say where something is missing.
 type node struct {
 	id   objects.ID
-	kind objects.Kind // zero for a tip: not known before it is read
-	name string       // in the tree above
+	kind objects.Kind // zero for a tip, before it is looked at
 	from *node
-}
-
-func (n *node) missing(err error) Missing {
-	m := Missing{ID: n.id, Kind: n.kind, Err: err}
-	for at := n; at != nil; at = at.from {
-		if at != n && at.kind == objects.Commit {
-			m.Commit = at.id
-			break
-		}
-		switch {
-		case m.Path == "":
-			m.Path = at.name
-		case at.name != "":
-			m.Path = at.name + "/" + m.Path
-		}
-	}
-	return m
 }
 
 type walker struct {
 	r      objects.Reader
 	stater stater // nil if r is none
+	eacher eacher // nil if r is none
 	o      Options
-	cancel context.CancelFunc
 
 	calls sync.Mutex // held while a function of o is called
 
-	mu      sync.Mutex
-	wake    sync.Cond // that there is work, or no more
-	stack   []*node   // guarded by mu; the last is next, which keeps it short
-	reading int       // nodes that were taken off the stack and may add to it; guarded by mu
-	err     error     // the first; guarded by mu
+	mu    sync.Mutex
+	stack []*node // trees, commits and tags to be read; guarded by mu
+	blobs []*node // to be checked; guarded by mu
 }
 
-func (w *walker) work(ctx context.Context) {
-	for {
-		n := w.next()
-		if n == nil {
-			return
+// read visits what is in batch, and puts what that leads to on the stack.
+func (w *walker) read(ctx context.Context, batch []*node) error {
+	if w.eacher != nil && len(batch) >= minBatch {
+		slices.SortFunc(batch, compareNodes)
+		ids := make([]objects.ID, len(batch))
+		for i, n := range batch {
+			ids[i] = n.id
 		}
-		below, err := w.read(ctx, n)
-		w.done(below, err)
+		return w.eacher.Each(ctx, ids, func(i int, k objects.Kind, body []byte, err error) error {
+			return w.open(ctx, batch[i], k, body, err)
+		})
 	}
+	// One after the other, as far as one leads to the next.
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	var next atomic.Int64
+	var workers sync.WaitGroup
+	for range min(len(batch), cmp.Or(w.o.Parallel, runtime.GOMAXPROCS(0))) {
+		workers.Go(func() {
+			for i := next.Add(1) - 1; i < int64(len(batch)) && ctx.Err() == nil; i = next.Add(1) - 1 {
+				k, body, err := objects.Read(ctx, w.r, batch[i].id)
+				if err := w.open(ctx, batch[i], k, body, err); err != nil {
+					cancel(err)
+				}
+			}
+		})
+	}
+	workers.Wait()
+	return context.Cause(ctx)
 }
 
-// next returns a node to read, nil if there are no more.
-func (w *walker) next() *node {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	for len(w.stack) == 0 && w.reading > 0 && w.err == nil {
-		w.wake.Wait()
+// open visits a node that was read, or reports why it was not.
+func (w *walker) open(ctx context.Context, n *node, k objects.Kind, body []byte, err error) error {
+	if err == nil && k != n.kind {
+		err = fmt.Errorf("is a %s", k)
 	}
-	if len(w.stack) == 0 || w.err != nil {
-		return nil
+	var below func() error
+	if err == nil {
+		below, err = w.parse(ctx, n, body)
 	}
-	n := w.stack[len(w.stack)-1]
-	w.stack = w.stack[:len(w.stack)-1]
-	w.reading++
-	return n
-}
-
-func (w *walker) done(below []*node, err error) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	w.reading--
-	w.stack = append(w.stack, below...)
-	if err != nil && w.err == nil {
-		w.err = err
-		w.cancel()
-	}
-	w.wake.Broadcast()
-}
-
-// read visits a node and returns what it leads to and was not seen before, what
-// is to be read first at the end. Blobs in a tree are visited at once.
-func (w *walker) read(ctx context.Context, n *node) ([]*node, error) {
-	if err := ctx.Err(); err != nil {
-		return nil, err
-	}
-	body, err := w.body(ctx, n)
 	if err != nil {
-		return nil, w.miss(ctx, n, err)
+		return w.miss(ctx, n, err)
 	}
+	if err := w.visit(n); err != nil {
+		return err
+	}
+	return below()
+}
+
+// parse returns a function that adds what a node leads to.
+func (w *walker) parse(ctx context.Context, n *node, body []byte) (below func() error, err error) {
 	switch n.kind {
 	case objects.Tree:
 		tree, err := objects.ParseTree(body)
-		if err != nil {
-			return nil, w.miss(ctx, n, err)
-		}
-		if err := w.visit(n); err != nil {
-			return nil, err
-		}
-		return w.tree(ctx, n, tree)
+		return func() error { return w.tree(ctx, n, tree) }, err
 	case objects.Commit:
 		c, err := objects.ParseCommit(body)
-		if err != nil {
-			return nil, w.miss(ctx, n, err)
-		}
-		if err := w.visit(n); err != nil {
-			return nil, err
-		}
-		return w.commit(n, c), nil
-	case objects.Tag:
+		return func() error { return w.commit(ctx, n, c) }, err
+	default:
 		t, err := objects.ParseTag(body)
-		if err != nil {
-			return nil, w.miss(ctx, n, err)
-		}
-		if err := w.visit(n); err != nil {
-			return nil, err
-		}
-		return w.add(nil, &node{id: t.Object, kind: t.Kind, from: n}), nil
+		return func() error { return w.add(ctx, &node{id: t.Object, kind: t.Kind, from: n}) }, err
 	}
-	return nil, w.visit(n)
 }
 
-// body returns the bytes of a node and sets its kind. Those of a blob are not
-// wanted and can be many.
-func (w *walker) body(ctx context.Context, n *node) ([]byte, error) {
-	if n.id == objects.EmptyTree && (n.kind == 0 || n.kind == objects.Tree) {
-		n.kind = objects.Tree
-		return nil, nil
-	}
-	if n.kind == 0 || n.kind == objects.Blob {
-		kind, err := w.stat(ctx, n.id)
-		switch {
-		case err != nil:
-			return nil, err
-		case n.kind == objects.Blob && kind != objects.Blob:
-			return nil, fmt.Errorf("is a %s", kind)
-		}
-		if n.kind = kind; kind == objects.Blob {
-			return nil, nil
+func (w *walker) commit(ctx context.Context, n *node, c objects.CommitBody) error {
+	if w.o.Shallow == nil || !w.o.Shallow(n.id) {
+		// Not n itself: it would keep all its descendants in memory.
+		child := &node{id: n.id, kind: objects.Commit}
+		for _, p := range c.Parents {
+			if err := w.add(ctx, &node{id: p, kind: objects.Commit, from: child}); err != nil {
+				return err
+			}
 		}
 	}
-	return objects.ReadKind(ctx, w.r, n.id, n.kind)
+	return w.add(ctx, &node{id: c.Tree, kind: objects.Tree, from: n})
 }
+
+func (w *walker) tree(ctx context.Context, n *node, tree objects.Entries) error {
+	for i := len(tree) - 1; i >= 0; i-- { // so that the first is the next
+		e := tree[i]
+		if !w.o.Seen.Add(e.ID) {
+			continue
+		}
+		if err := w.take(ctx, &node{id: e.ID, kind: e.Mode.Kind(), from: n}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// add takes a node that was not seen before.
+func (w *walker) add(ctx context.Context, n *node) error {
+	if !w.o.Seen.Add(n.id) {
+		return nil
+	}
+	return w.take(ctx, n)
+}
+
+// take puts a node where it is dealt with later, or visits it if there is nothing
+// more to do.
+func (w *walker) take(ctx context.Context, n *node) error {
+	if n.kind == 0 {
+		k, err := w.stat(ctx, n.id)
+		if err != nil {
+			return w.miss(ctx, n, err)
+		}
+		n.kind = k
+	}
+	switch {
+	case n.id == objects.EmptyTree && n.kind == objects.Tree: // need not be stored
+		return w.visit(n)
+	case n.kind == objects.Blob && !w.o.CheckBlobs:
+		return w.visit(n)
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if n.kind == objects.Blob {
+		w.blobs = append(w.blobs, n)
+	} else {
+		w.stack = append(w.stack, n)
+	}
+	return nil
+}
+
+// checkBlobs visits those of w.blobs that are there.
+func (w *walker) checkBlobs(ctx context.Context) error {
+	slices.SortFunc(w.blobs, compareNodes)
+	for _, n := range w.blobs {
+		k, err := w.stat(ctx, n.id)
+		if err == nil && k != objects.Blob {
+			err = fmt.Errorf("is a %s", k)
+		}
+		if err != nil {
+			err = w.miss(ctx, n, err)
+		} else {
+			err = w.visit(n)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	w.blobs = w.blobs[:0]
+	return nil
+}
+
+// compareNodes orders by id: who looks up neighbours in an index one after the
+// other finds them in the processor's cache.
+func compareNodes(a, b *node) int { return a.id.Compare(b.id) }
 
 func (w *walker) stat(ctx context.Context, id objects.ID) (objects.Kind, error) {
+	if id == objects.EmptyTree {
+		return objects.Tree, nil
+	}
 	if w.stater != nil {
 		k, _, err := w.stater.Stat(ctx, id)
 		return k, err
@@ -252,54 +309,6 @@ func (w *walker) stat(ctx context.Context, id objects.ID) (objects.Kind, error) 
 		return 0, err
 	}
 	return o.Kind, o.Body.Close()
-}
-
-func (w *walker) commit(n *node, c objects.CommitBody) []*node {
-	var below []*node
-	if w.o.Shallow == nil || !w.o.Shallow(n.id) {
-		// Not n itself: it would keep all its descendants in memory.
-		child := &node{id: n.id, kind: objects.Commit}
-		for _, p := range c.Parents {
-			below = w.add(below, &node{id: p, kind: objects.Commit, from: child})
-		}
-	}
-	return w.add(below, &node{id: c.Tree, kind: objects.Tree, from: n})
-}
-
-func (w *walker) tree(ctx context.Context, n *node, tree objects.Entries) ([]*node, error) {
-	var below []*node
-	for i := len(tree) - 1; i >= 0; i-- {
-		if e := tree[i]; e.Mode.IsDir() {
-			below = w.add(below, &node{id: e.ID, kind: objects.Tree, name: e.Name, from: n})
-		}
-	}
-	for _, e := range tree {
-		if e.Mode.IsDir() || !w.o.Seen.Add(e.ID) {
-			continue
-		}
-		blob := node{id: e.ID, kind: objects.Blob, name: e.Name, from: n}
-		if err := w.blob(ctx, &blob); err != nil {
-			return nil, err
-		}
-	}
-	return below, nil
-}
-
-func (w *walker) blob(ctx context.Context, n *node) error {
-	if w.o.CheckBlobs {
-		if _, err := w.body(ctx, n); err != nil {
-			return w.miss(ctx, n, err)
-		}
-	}
-	return w.visit(n)
-}
-
-// add appends a node that was not seen before.
-func (w *walker) add(below []*node, n *node) []*node {
-	if !w.o.Seen.Add(n.id) {
-		return below
-	}
-	return append(below, n)
 }
 
 func (w *walker) visit(n *node) error {
@@ -316,11 +325,34 @@ func (w *walker) miss(ctx context.Context, n *node, err error) error {
 	if ctx.Err() != nil {
 		return ctx.Err()
 	}
-	m := n.missing(err)
+	m := w.where(ctx, n)
+	m.Err = err
 	if w.o.Missing == nil {
 		return m
 	}
 	w.calls.Lock()
 	defer w.calls.Unlock()
 	return w.o.Missing(m)
+}
+
+// where says how one gets to a node. The names are not kept in memory: the trees
+// above it, which were read before, have them.
+func (w *walker) where(ctx context.Context, n *node) Missing {
+	m := Missing{ID: n.id, Kind: n.kind}
+	for at := n; at.from != nil; at = at.from {
+		if at.from.kind == objects.Commit {
+			m.Commit = at.from.id
+			break
+		}
+		tree, err := objects.ReadTree(ctx, w.r, at.from.id)
+		if err != nil {
+			break // a tag, or gone meanwhile
+		}
+		i := slices.IndexFunc(tree, func(e objects.Entry) bool { return e.ID == at.id })
+		if i < 0 {
+			break
+		}
+		m.Path = strings.TrimSuffix(tree[i].Name+"/"+m.Path, "/")
+	}
+	return m
 }
