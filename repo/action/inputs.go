@@ -3,6 +3,7 @@ package action
 import (
 	"context"
 	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
@@ -29,7 +30,8 @@ type input struct {
 
 // A state is what an input was like at a moment.
 type state struct {
-	text string // as in its leaf
+	id   objects.ID // of its content, if it is a regular file
+	text string     // what else stands in its leaf, if it is none
 	exec bool
 	stat statcache.Stat // of the regular file in the end, zero if there is none
 	sure bool           // a change since would show in stat
@@ -44,6 +46,22 @@ const (
 	leafDevice    = "device\n"
 	leafLink      = "link "
 )
+
+// known reports whether the input was looked at.
+func (s *state) known() bool { return s.text != "" || !s.id.IsZero() }
+
+// same reports whether the states make the same leaf.
+func (s *state) same(other *state) bool {
+	return s.id == other.id && s.text == other.text && s.exec == other.exec
+}
+
+// appendLeaf appends what stands in the leaf.
+func (s *state) appendLeaf(dst []byte) []byte {
+	if s.text != "" {
+		return append(dst, s.text...)
+	}
+	return append(hex.AppendEncode(dst, s.id[:]), '\n')
+}
 
 var errSpecial = errors.New("is neither a file nor a directory")
 
@@ -60,10 +78,6 @@ func (r *reader) look(path string, link bool) (state, error) {
 	} else {
 		err = stat(path, &st)
 	}
-	return r.lookAt(path, link, &st, err)
-}
-
-func (r *reader) lookAt(path string, link bool, st *unix.Stat_t, err error) (state, error) {
 	switch {
 	case err == unix.ENOENT || err == unix.ENOTDIR:
 		return state{text: leafAbsent}, nil
@@ -72,7 +86,7 @@ func (r *reader) lookAt(path string, link bool, st *unix.Stat_t, err error) (sta
 	}
 	switch st.Mode & unix.S_IFMT {
 	case unix.S_IFREG:
-		return r.file(path, st)
+		return r.file(path, &st)
 	case unix.S_IFDIR:
 		return state{text: leafDirectory}, nil
 	case unix.S_IFLNK:
@@ -91,7 +105,8 @@ func (r *reader) link(path string) (state, error) {
 		return state{}, fmt.Errorf("input %s: %w", path, err)
 	}
 	s, err := r.look(path, false)
-	s.text = leafLink + target + "\n" + s.text
+	s.text = leafLink + target + "\n" + string(s.appendLeaf(nil))
+	s.id = objects.ID{}
 	s.sure = false // the link may lead elsewhere
 	return s, err
 }
@@ -101,7 +116,7 @@ func (r *reader) file(path string, st *unix.Stat_t) (state, error) {
 	if err != nil {
 		return state{}, fmt.Errorf("input %s: %w", path, err)
 	}
-	return state{text: leafText(id), exec: st.Mode&0o100 != 0, stat: s, sure: sure}, nil
+	return state{id: id, exec: st.Mode&0o100 != 0, stat: s, sure: sure}, nil
 }
 
 // id returns the id of the content of the regular file that had the status st
@@ -119,9 +134,6 @@ func (r *reader) id(path string, st *unix.Stat_t) (id objects.ID, s statcache.St
 	r.cache.Record(s, id, read)
 	return id, s, !s.RacyAt(read), nil
 }
-
-// leafText returns what stands in the leaf of a regular file with this content.
-func leafText(id objects.ID) string { return id.String() + "\n" }
 
 var errChanging = errors.New("it changes while it is being read")
 
@@ -204,7 +216,7 @@ func (r *reader) lookAll(ctx context.Context, inputs []input) error {
 func (r *reader) lookEach(inputs []input) (err error) {
 	for i := range inputs {
 		in := &inputs[i]
-		if in.state.text != "" {
+		if in.state.known() {
 			continue
 		}
 		if in.state, err = r.look(in.path, in.link); err != nil {
@@ -221,7 +233,7 @@ func (r *reader) changed(in *input) (bool, error) {
 		return false, nil
 	}
 	now, err := r.look(in.path, in.link)
-	return now.text != in.state.text || now.exec != in.state.exec, err
+	return !now.same(&in.state), err
 }
 
 // sortInputs orders inputs by place and drops repeated ones, of which the first stays.
@@ -232,30 +244,41 @@ func sortInputs(inputs []input) []input {
 
 // inputsTree makes the tree of the inputs.
 func inputsTree(s sink, inputs []input) (objects.ID, error) {
-	leaves := make([]leaf, len(inputs))
-	var err error
-	for i := range inputs {
-		in := &inputs[i]
-		l := leaf{path: treePath(in.place), mode: objects.ModeFile}
-		if in.state.exec {
-			l.mode = objects.ModeExec
-		}
-		if l.id, err = s.blob([]byte(in.state.text)); err != nil {
-			return objects.ID{}, err
-		}
-		leaves[i] = l
+	leaves, err := leavesOf(s, inputs)
+	if err != nil {
+		return objects.ID{}, err
 	}
 	sortLeaves(leaves)
 	return grow(s, leaves)
 }
 
+// leavesOf makes the leaves of the inputs.
+func leavesOf(s sink, inputs []input) ([]leaf, error) {
+	leaves := make([]leaf, len(inputs))
+	var room []byte
+	var err error
+	for i := range inputs {
+		in := &inputs[i]
+		room = in.state.appendLeaf(room[:0])
+		if leaves[i], err = makeLeaf(s, in.place, &in.state, room); err != nil {
+			return nil, err
+		}
+	}
+	return leaves, nil
+}
+
+// makeLeaf makes the leaf of what has this state; text is what stands in it.
+func makeLeaf(s sink, place string, st *state, text []byte) (leaf, error) {
+	l := leaf{path: treePath(place), mode: objects.ModeFile}
+	if st.exec {
+		l.mode = objects.ModeExec
+	}
+	var err error
+	l.id, err = s.blob(text)
+	return l, err
+}
+
 // sumOf returns the SHA-256 of a variable's value in hexadecimal.
 func sumOf(value string) string {
 	return fmt.Sprintf("%x", sha256.Sum256([]byte(value)))
-}
-
-// parseLeaf returns the id in the leaf of a regular file.
-func parseLeaf(text string) (id objects.ID, ok bool) {
-	id, err := objects.ParseID(strings.TrimSuffix(text, "\n"))
-	return id, err == nil
 }

@@ -42,20 +42,22 @@ func (r *run) find(ctx context.Context) (key, id objects.ID, err error) {
 	if r.sets, err = r.readSets(ctx); err != nil {
 		return key, id, err
 	}
-	states := make([]state, len(r.sets.Paths)) // of each path, when it was looked at
+	declared, err := leavesOf(&r.hash, r.inputs)
+	if err != nil {
+		return key, id, err
+	}
+	found := make([]leaf, len(r.sets.Paths)) // made when a set needs it
 	for _, members := range r.sets.Members {
-		inputs := slices.Grow(slices.Clip(r.inputs), len(members))
+		leaves := slices.Grow(slices.Clip(declared), len(members))
 		for _, n := range members {
-			in := input{place: r.sets.Paths[n], path: r.base.path(r.sets.Paths[n])}
-			if states[n].text == "" {
-				if states[n], err = r.look.look(in.path, false); err != nil {
+			if found[n].path == "" {
+				if found[n], err = r.leafAt(r.sets.Paths[n]); err != nil {
 					return key, id, err
 				}
 			}
-			in.state = states[n]
-			inputs = append(inputs, in)
+			leaves = append(leaves, found[n])
 		}
-		if key, err = r.keyWith(inputs); err != nil {
+		if key, err = r.keyOf(leaves); err != nil {
 			return key, id, err
 		}
 		id, err = r.store.Lookup(ctx, entry.Run, key.String())
@@ -64,6 +66,16 @@ func (r *run) find(ctx context.Context) (key, id objects.ID, err error) {
 		}
 	}
 	return key, id, objects.ErrNotFound
+}
+
+// leafAt makes the leaf of what is at a place now.
+func (r *run) leafAt(place string) (leaf, error) {
+	s, err := r.look.look(r.base.path(place), false)
+	if err != nil {
+		return leaf{}, err
+	}
+	r.room = s.appendLeaf(r.room[:0])
+	return makeLeaf(&r.hash, place, &s, r.room)
 }
 
 // readSets returns the sets of inputs that were discovered for the key.

@@ -68,11 +68,10 @@ func (r *reader) identify(path, dir, searchPath string) (chain []Program, files 
 		if err != nil {
 			return nil, nil, err
 		}
-		id, ok := parseLeaf(s.text)
-		if !ok {
+		if s.text != "" {
 			return nil, nil, fmt.Errorf("program %s: is no file (%s)", path, strings.TrimSpace(s.text))
 		}
-		chain = append(chain, Program{Name: strings.ReplaceAll(filepath.Base(path), "\n", "?"), ID: id})
+		chain = append(chain, Program{Name: strings.ReplaceAll(filepath.Base(path), "\n", "?"), ID: s.id})
 		files = append(files, input{path: path, state: s})
 		next, err := interpreter(path, dir, searchPath)
 		if err != nil || next == "" {

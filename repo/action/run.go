@@ -155,7 +155,8 @@ type run struct {
 	store Store
 	o     Options
 	began time.Time
-	sets  Sets // of discovered inputs, as stored
+	sets  Sets   // of discovered inputs, as stored
+	room  []byte // for a leaf
 }
 
 func (r *run) close() {

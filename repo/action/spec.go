@@ -143,8 +143,10 @@ func (j *job) prepare(ctx context.Context, repository string) error {
 	if err := j.setAction(); err != nil {
 		return err
 	}
-	var err error
-	j.key, err = j.keyWith(j.inputs)
+	leaves, err := leavesOf(&j.hash, j.inputs)
+	if err == nil {
+		j.key, err = j.keyOf(leaves)
+	}
 	return err
 }
 
@@ -175,9 +177,10 @@ func (j *job) setAction() (err error) {
 	return err
 }
 
-// keyWith returns the key of the action with these inputs.
-func (j *job) keyWith(inputs []input) (objects.ID, error) {
-	tree, err := inputsTree(&j.hash, inputs)
+// keyOf returns the key of the action with the inputs that have these leaves.
+func (j *job) keyOf(leaves []leaf) (objects.ID, error) {
+	sortLeaves(leaves)
+	tree, err := grow(&j.hash, leaves)
 	if err != nil {
 		return objects.ID{}, err
 	}
