@@ -9,7 +9,6 @@
 //	stage/          entries added since the last commit, a journal per branch
 //	shallow         commits whose parents were cut off
 //	packs/          objects
-//	stat            ids of files that were hashed before, by inode
 //	runs            the last runs: hits, misses, keys
 //	lock            held while the repository is made and while config is written
 package repo
@@ -26,6 +25,8 @@ import (
 	"strconv"
 	"sync"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/cache-tool/cache-tool/internal/durable"
 	"github.com/cache-tool/cache-tool/objects/odb"
@@ -181,7 +182,7 @@ func Open(ctx context.Context, dir string, o Options) (*Repo, error) {
 		return nil, err
 	}
 	r.Refs = refs.Open(dir, refs.Options{Who: r.identity(time.Time{})})
-	r.stat = sync.OnceValue(func() *statcache.Cache { return statcache.Open(r.path("stat")) })
+	r.stat = sync.OnceValue(func() *statcache.Cache { return statcache.Open(r.statPath()) })
 	return r, nil
 }
 
@@ -199,6 +200,17 @@ func (r *Repo) Close() error { return r.DB.Close() }
 
 // Stat returns the stat cache, opened at the first call.
 func (r *Repo) Stat() *statcache.Cache { return r.stat() }
+
+// statPath is cache-tool.stat in the user's cache directory: inodes are those of
+// this machine, and ids of contents the same in every repository. Where there is
+// no such directory it is stat in the repository.
+func (r *Repo) statPath() string {
+	dir, err := os.UserCacheDir()
+	if err != nil || os.MkdirAll(dir, 0o700) != nil || unix.Access(dir, unix.W_OK) != nil {
+		return r.path("stat")
+	}
+	return filepath.Join(dir, "cache-tool.stat")
+}
 
 // ID returns the random name that Init gave the repository. A copy of a
 // repository keeps it.

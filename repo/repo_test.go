@@ -21,6 +21,7 @@ var main = refs.Branch("main")
 
 func newRepo(t *testing.T) *repo.Repo {
 	t.Helper()
+	t.Setenv("XDG_CACHE_HOME", t.TempDir()) // for the stat cache
 	r, err := repo.Init(t.Context(), filepath.Join(t.TempDir(), "repo"), repo.Options{
 		Warn: func(err error) { t.Logf("warning: %v", err) },
 	})

@@ -46,7 +46,8 @@ func alone(t testing.TB) {
 	t.Helper()
 	home := test.Dir(t)
 	for name, value := range map[string]string{
-		"HOME": home, "XDG_CACHE_HOME": "", "USER": "ann",
+		"HOME": home, "USER": "ann",
+		"XDG_CACHE_HOME":  os.DevNull, // no directory: the stat cache is in the repository
 		"CACHE_TOOL_REPO": "", "CACHE_TOOL_BRANCH": "", "CACHE_TOOL_BASE": "",
 	} {
 		t.Setenv(name, value)

@@ -144,7 +144,7 @@ func dropOldest(sources []source, n int) []source {
 // writeTable writes a table from front to back. Of sources with the same tag
 // the first one counts.
 func writeTable(f *durable.File, sources []source, old table, records []record) error {
-	homes := uint64(max(minHomes, 2*len(sources)))
+	homes := uint64(max(minHomes, len(sources)+len(sources)/3))
 	const bufferSize = 1 << 20
 	buffer := appendHeader(make([]byte, 0, bufferSize+slotSize), homes)
 	next, last := uint64(0), uint64(0)
