@@ -58,11 +58,10 @@ func (s *snapshot) openPlace(p Place, w *walker) error {
 		}
 		return nil // part of another place
 	}
-	t, err := openTop(p, n.mode.IsDir(), names)
+	t, err := s.openTop(p, n.mode.IsDir(), names)
 	if err != nil {
 		return err
 	}
-	s.tops = append(s.tops, t)
 	if n.mode.IsDir() {
 		n.dir = &dir{top: t}
 		s.dirs = append(s.dirs, n.dir)
@@ -75,17 +74,23 @@ func (s *snapshot) openPlace(p Place, w *walker) error {
 	return nil
 }
 
-// openTop opens the place itself, or the directory that the file is in.
-func openTop(p Place, isDir bool, names []string) (*top, error) {
+// openTop opens the place itself, or the directory that the file is in. Files side
+// by side share it.
+func (s *snapshot) openTop(p Place, isDir bool, names []string) (*top, error) {
 	path, flags := p.Path, unix.O_NOFOLLOW
 	if !isDir {
 		path, flags = filepath.Dir(p.Path), 0
+		if n := len(s.tops); n > 0 && s.tops[n-1].path == path && s.tops[n-1].files {
+			return s.tops[n-1], nil
+		}
 	}
 	fd, err := openAt(unix.AT_FDCWD, path, unix.O_RDONLY|unix.O_DIRECTORY|flags, 0)
 	if err != nil {
 		return nil, pathError("open", path, err)
 	}
-	return &top{fd: fd, path: path, match: strings.Join(names[1:], "/"), own: !p.WithGit}, nil
+	t := &top{fd: fd, path: path, match: strings.Join(names[1:], "/"), own: !p.WithGit, files: !isDir}
+	s.tops = append(s.tops, t)
+	return t, nil
 }
 
 // enter returns the directory at names below d, which is made if need be. If

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"slices"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/cache-tool/cache-tool/objects"
 	"github.com/cache-tool/cache-tool/objects/odb"
 	"github.com/cache-tool/cache-tool/repo/statcache"
@@ -110,9 +112,7 @@ func restoreOnce(ctx context.Context, r Source, targets []Target, o RestoreOptio
 	s := &restore{o: o, r: r, meter: meterOr(o.Meter), keep: inodesOf(o.Keep)}
 	defer s.close()
 	for _, t := range targets {
-		p, err := openTarget(t)
-		s.places = append(s.places, p)
-		if err != nil {
+		if err := s.openTarget(t); err != nil {
 			return Report{}, err
 		}
 	}
@@ -140,6 +140,7 @@ type restore struct {
 	meter  Meter
 	keep   []inode
 	places []*target
+	ways   []*way
 	findings
 
 	newDirs []job // directories that have to be made, each before those in it
@@ -149,8 +150,13 @@ type restore struct {
 }
 
 func (s *restore) close() {
-	for _, p := range s.places {
-		p.close()
+	for _, t := range s.places {
+		if t.top >= 0 {
+			unix.Close(t.top)
+		}
+	}
+	for _, w := range s.ways {
+		w.close()
 	}
 }
 
@@ -176,8 +182,8 @@ func (s *restore) abandon() {
 	for _, st := range s.stages {
 		_ = st.remove()
 	}
-	for _, t := range s.places {
-		t.unmakeWay()
+	for _, w := range slices.Backward(s.ways) {
+		w.unmake()
 	}
 	for _, d := range slices.Backward(s.dirs) {
 		if d.forced {

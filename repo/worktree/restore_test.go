@@ -313,8 +313,9 @@ func TestCancelledRestore(t *testing.T) {
 			return nil
 		}
 		targets := []Target{
-			{Dir: root, Name: "to", Mode: objects.ModeDir, ID: snap.Payload[0].ID},
-			{Dir: root, Name: "to2", Mode: objects.ModeDir, ID: snap.Payload[0].ID},
+			{Dir: filepath.Join(root, "up"), Name: "a/to", Mode: objects.ModeDir, ID: snap.Payload[0].ID},
+			{Dir: filepath.Join(root, "up"), Name: "b/to", Mode: objects.ModeDir, ID: snap.Payload[0].ID},
+			{Dir: filepath.Join(root, "up/a/c"), Mode: objects.ModeDir, ID: snap.Payload[0].ID},
 		}
 		if _, err := Restore(cancelled, s.db, targets, RestoreOptions{}); !errors.Is(err, context.Canceled) {
 			t.Errorf("cancelled at %s: %v", at, err)

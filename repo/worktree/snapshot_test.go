@@ -496,3 +496,26 @@ func TestLooksHashed(t *testing.T) {
 		}
 	}
 }
+
+// TestManyFilePlaces saves and restores more files, one by one, than a process
+// may have open.
+func TestManyFilePlaces(t *testing.T) {
+	var limit unix.Rlimit
+	must(t, unix.Getrlimit(unix.RLIMIT_NOFILE, &limit))
+	few := limit
+	few.Cur = 100
+	must(t, unix.Setrlimit(unix.RLIMIT_NOFILE, &few))
+	defer unix.Setrlimit(unix.RLIMIT_NOFILE, &limit)
+	s := newStore(t)
+	from, to := t.TempDir(), t.TempDir()
+	var places []Place
+	for i := range 200 {
+		name := fmt.Sprintf("d%d/f%d", i%3, i)
+		files(t, from, map[string]string{name: name})
+		places = append(places, Place{Name: "base/" + name, Path: filepath.Join(from, name)})
+	}
+	snap, err := s.try(places, SnapshotOptions{})
+	must(t, err)
+	s.restore(snap, to, RestoreOptions{})
+	sameButTimes(t, describe(t, from), describe(t, to))
+}

@@ -43,8 +43,8 @@ func hooked(op, path string, do func() error) error {
 
 // prepare makes the stages, and in them the directories that are new.
 func (s *restore) prepare(ctx context.Context) error {
-	for _, t := range s.places {
-		if err := t.makeWay(); err != nil {
+	for _, w := range s.ways {
+		if err := w.make(); err != nil {
 			return err
 		}
 	}

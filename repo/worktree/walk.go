@@ -48,6 +48,7 @@ type top struct {
 	path  string // as it was called, for errors
 	match string // where it stands for the patterns of Exclude
 	own   bool   // it has the work tree's own .git, which is not saved
+	files bool   // it is not a place itself, but has some
 }
 
 func (t *top) shown(path string) string { return filepath.Join(t.path, path) }
