@@ -2,6 +2,7 @@ package repo
 
 import (
 	"context"
+	"fmt"
 	"iter"
 
 	"github.com/cache-tool/cache-tool/objects"
@@ -44,7 +45,7 @@ func (s *RunStore) Change(ctx context.Context) (action.Change, error) {
 	if err != nil {
 		return nil, err
 	}
-	return runChange{batchWriter{c.Batch}, c}, nil
+	return runChange{batchWriter{c.Batch}, s, c, new(bool)}, nil
 }
 
 // Entries returns the entries of a kind in the scope; one that several branches
@@ -68,14 +69,41 @@ func (s *RunStore) Entries(ctx context.Context, kind entry.Kind) iter.Seq2[actio
 
 type runChange struct {
 	batchWriter
+	store  *RunStore
 	change *Change
+	staged *bool
 }
 
 func (c runChange) Set(kind entry.Kind, key string, id objects.ID) { c.change.Set(kind, key, id) }
-func (c runChange) Stage(ctx context.Context) error                { return c.change.Stage(ctx) }
+
+func (c runChange) Stage(ctx context.Context) error {
+	err := c.change.Stage(ctx)
+	*c.staged = err == nil
+	return err
+}
+
+// Close ends the change. When so much is staged that to look through it costs
+// every run, that is committed. It comes after the change: a commit may have to
+// wait until nobody writes.
 func (c runChange) Close() error {
 	c.change.Close()
+	if *c.staged {
+		c.store.foldWhenFull()
+	}
 	return nil
+}
+
+// foldWhenFull commits the stage if it has grown to stage.limit. The result that
+// was just staged is safe without that, so an error is a warning.
+func (s *RunStore) foldWhenFull() {
+	ctx := context.Background()
+	n, err := s.repo.Stage(s.branch).Count(ctx)
+	if err == nil && n >= s.repo.stageLimit() {
+		_, _, err = s.repo.FoldStage(ctx, s.branch, "")
+	}
+	if err != nil {
+		s.repo.warn(fmt.Errorf("commit what is staged: %w", err))
+	}
 }
 
 var _ worktree.Writer = batchWriter{}

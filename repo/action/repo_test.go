@@ -259,3 +259,31 @@ func TestHitWithoutWriting(t *testing.T) {
 		t.Errorf("%s (%s), %v, want a hit", result.Outcome, result.Reason, err)
 	}
 }
+
+// What gathers in the stage is committed before it makes lookups slow.
+func TestRunsCommitAFullStage(t *testing.T) {
+	dir := test.Dir(t)
+	at := filepath.Join(dir, "repo")
+	r, err := repo.Init(t.Context(), at, repo.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	if err := r.Config.Set(t.Context(), "stage.limit", "3"); err != nil {
+		t.Fatal(err)
+	}
+	for i := range 7 {
+		if _, err := runIn(t.Context(), at, numbered(dir, i), io.Discard); err != nil {
+			t.Fatal(err)
+		}
+	}
+	staged, err := r.Staged(t.Context(), "refs/heads/main")
+	if err != nil || len(staged) != 1 {
+		t.Errorf("%d entries are staged, %v, want 1", len(staged), err)
+	}
+	for i := range 7 {
+		if r, err := runIn(t.Context(), at, numbered(dir, i), io.Discard); err != nil || r.Outcome != action.Hit {
+			t.Errorf("command %d: %s, %v", i, r.Outcome, err)
+		}
+	}
+}
