@@ -6,9 +6,11 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
+	"golang.org/x/sync/errgroup"
 	"pgregory.net/rapid"
 
 	"github.com/cache-tool/cache-tool/objects"
@@ -261,6 +263,65 @@ func TestWalksShareWhatWasSeen(t *testing.T) {
 	}
 	if n := count(now); n != 3 {
 		t.Errorf("the new commit leads to %d more", n)
+	}
+}
+
+// packs is a store that reads many objects in an order of its own.
+type packs struct{ *objectstest.Memory }
+
+func (p packs) Each(ctx context.Context, ids []objects.ID, fn func(int, objects.Kind, []byte, error) error) error {
+	var group errgroup.Group
+	for i, id := range slices.Backward(ids) {
+		group.Go(func() error {
+			k, body, err := p.ReadBytes(ctx, id)
+			return fn(i, k, body, err)
+		})
+	}
+	return group.Wait()
+}
+
+// Much at once: stores read it as they like, and what is missing is found all
+// the same.
+func TestWideTree(t *testing.T) {
+	g := newGraph()
+	const n = 300
+	var top []objects.Entry
+	var blobs, dirs []objects.ID
+	for i := range n {
+		blobs = append(blobs, g.blob(fmt.Sprint(i)))
+		dirs = append(dirs, g.tree(file("f", blobs[i]), dir("d", g.tree(file("x", blobs[0]), file("y", blobs[i])))))
+		top = append(top, dir(fmt.Sprintf("%03d", i), dirs[i]))
+	}
+	tip := g.commit("1\n", g.tree(top...))
+	g.store.Remove(blobs[7])
+	g.store.Remove(dirs[8])
+	g.store.Damage(dirs[9], objects.Tree, []byte("x"))
+	g.store.Damage(blobs[10], objects.Tree, nil)
+	for _, store := range []objects.Reader{&g.store, packs{&g.store}} {
+		visited := map[objects.ID]bool{}
+		var missing []string
+		err := reach.Walk(ctx, store, []objects.ID{tip}, reach.Options{
+			CheckBlobs: true,
+			Visit:      func(id objects.ID, k objects.Kind) error { visited[id] = true; return nil },
+			Missing: func(m reach.Missing) error {
+				// Each blob is at two places; which of them is named is not said.
+				missing = append(missing, strings.Replace(m.Path, "d/y", "f", 1))
+				return nil
+			},
+		})
+		slices.Sort(missing)
+		if want := []string{"007/f", "008", "009", "010/f"}; err != nil || !slices.Equal(missing, want) {
+			t.Errorf("missing at %q, %v; want %q", missing, err, want)
+		}
+		// Commit and root; but two trees with what is in them, and two blobs.
+		if want := 2 + 3*n - 2*3 - 2; len(visited) != want {
+			t.Errorf("visited %d objects, want %d", len(visited), want)
+		}
+		stop := errors.New("stop")
+		err = reach.Walk(ctx, store, []objects.ID{tip}, reach.Options{Missing: func(reach.Missing) error { return stop }})
+		if err != stop {
+			t.Errorf("stopped by Missing: %v", err)
+		}
 	}
 }
 
