@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os/exec"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/cache-tool/cache-tool/objects"
@@ -77,30 +78,34 @@ func (v view) parts() []view {
 	return parts
 }
 
-// newestWithPrefix returns the entry with that prefix that was made last.
+// newestWithPrefix returns the entry with that prefix that was made last. One that
+// can't be read is passed over: another will do.
 func newestWithPrefix(ctx context.Context, r *repo.Repo, v view, prefix string) (choice, error) {
-	var newest choice
-	var made time.Time
+	var matches []repo.Found
+	var ids []objects.ID
 	for found, err := range entriesIn(ctx, r, v, entry.Save) {
 		if err != nil {
 			return choice{}, err
 		}
-		if found.Key, err = wholeKey(ctx, r, found); err != nil || !strings.HasPrefix(found.Key, prefix) {
-			continue
+		if found.Key, err = wholeKey(ctx, r, found); err == nil && strings.HasPrefix(found.Key, prefix) {
+			matches, ids = append(matches, found), append(ids, found.ID)
 		}
-		_, meta, err := entry.Read(ctx, r.DB, found.ID)
-		if err != nil {
-			continue // damaged: another one will do
-		}
-		later := meta.Created.After(made) || meta.Created.Equal(made) && found.Key > newest.Key
+	}
+	var mu sync.Mutex
+	var newest choice
+	var made time.Time
+	err := readMetas(ctx, r, ids, func(int, error) {}, func(i int, _ objects.Entries, meta entry.Meta) {
+		mu.Lock()
+		defer mu.Unlock()
+		later := meta.Created.After(made) || meta.Created.Equal(made) && matches[i].Key > newest.Key
 		if newest.ID.IsZero() || later {
-			newest, made = choice{Found: found, by: byPrefix, prefix: prefix, source: meta.Commit}, meta.Created
+			newest, made = choice{Found: matches[i], by: byPrefix, prefix: prefix, source: meta.Commit}, meta.Created
 		}
+	})
+	if err == nil && newest.ID.IsZero() {
+		err = objects.ErrNotFound
 	}
-	if newest.ID.IsZero() {
-		return newest, objects.ErrNotFound
-	}
-	return newest, nil
+	return newest, err
 }
 
 // wholeKey returns the key of an entry that a listing has found.

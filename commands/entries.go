@@ -4,9 +4,12 @@ import (
 	"context"
 	"crypto/sha256"
 	"iter"
+	"slices"
+	"sync"
 
 	"github.com/cache-tool/cache-tool/objects"
 	"github.com/cache-tool/cache-tool/objects/entry"
+	"github.com/cache-tool/cache-tool/objects/odb"
 	"github.com/cache-tool/cache-tool/repo"
 )
 
@@ -52,4 +55,54 @@ func entriesIn(ctx context.Context, r *repo.Repo, v view, kind entry.Kind) iter.
 			}
 		}
 	}
+}
+
+// readBatch is how many entries are read at once: as many as make it likely that
+// a block holds several of them.
+const readBatch = 1 << 16
+
+// readMetas calls fn, concurrently and in no order, with the payload and the meta
+// of each entry, and lost for those that can't be read.
+func readMetas(ctx context.Context, r *repo.Repo, ids []objects.ID, lost func(i int, err error), fn func(i int, payload objects.Entries, meta entry.Meta)) error {
+	payloads := make([]objects.Entries, len(ids))
+	metas := make([]objects.ID, len(ids))
+	var mu sync.Mutex
+	o := odb.ManyOptions{Lost: func(i int, _ objects.ID, err error) error {
+		mu.Lock()
+		defer mu.Unlock()
+		lost(i, err)
+		return nil
+	}}
+	err := r.DB.ReadMany(ctx, ids, o, func(i int, _ objects.Kind, body []byte) error {
+		tree, err := objects.ParseTree(body)
+		if err != nil {
+			return o.Lost(i, ids[i], err)
+		}
+		for j, e := range tree {
+			if e.Name == entry.MetaName {
+				metas[i], payloads[i] = e.ID, slices.Delete(tree, j, j+1)
+				break
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	var have []int // those whose meta is known
+	var wanted []objects.ID
+	for i, id := range metas {
+		if !id.IsZero() {
+			have, wanted = append(have, i), append(wanted, id)
+		}
+	}
+	second := odb.ManyOptions{Lost: func(i int, id objects.ID, err error) error { return o.Lost(have[i], id, err) }}
+	return r.DB.ReadMany(ctx, wanted, second, func(i int, _ objects.Kind, body []byte) error {
+		meta, err := entry.ParseMeta(body)
+		if err != nil {
+			return second.Lost(i, wanted[i], err)
+		}
+		fn(have[i], payloads[have[i]], meta)
+		return nil
+	})
 }

@@ -4,9 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime/debug"
 	"slices"
 	"strings"
-	"text/tabwriter"
 
 	"github.com/urfave/cli/v2"
 
@@ -75,6 +75,7 @@ type listing struct {
 	r    *repo.Repo
 	v    view
 	long bool
+	ids  []objects.ID // of the entries, if they are to be shown
 }
 
 // kinds lists the first names of the trees in view.
@@ -155,17 +156,22 @@ func (l *listing) eachRoot(ctx context.Context, fn func(root objects.ID) error) 
 	return nil
 }
 
-// A line is what ls keeps of an entry until it has seen them all: a branch may
-// hold a million.
+// A line is what ls keeps of an entry until it has seen them all and can sort
+// them: a branch may hold a million.
 type line struct {
 	key    string
-	id     objects.ID
+	id     int32 // among the ids, if they are wanted
 	branch uint8 // in the scope
 	staged bool
 }
 
+// listMemory is what listing a million entries stays within: the garbage of the
+// walk is collected before the heap has doubled.
+const listMemory = 128 << 20
+
 // keys lists the entries of a kind whose keys begin with prefix, or all entries.
 func (l *listing) keys(ctx context.Context, kind entry.Kind, prefix string) error {
+	defer debug.SetMemoryLimit(debug.SetMemoryLimit(listMemory))
 	var lines []line
 	for found, err := range l.entries(ctx, kind) {
 		if err != nil {
@@ -179,9 +185,13 @@ func (l *listing) keys(ctx context.Context, kind entry.Kind, prefix string) erro
 		if !strings.HasPrefix(found.Key, prefix) {
 			continue
 		}
-		one := line{found.Key, found.ID, uint8(max(0, slices.Index(l.v.scope, found.Branch))), found.Staged}
-		if kind == "" {
+		one := line{branch: uint8(max(0, slices.Index(l.v.scope, found.Branch))), staged: found.Staged}
+		if one.key = strings.Clone(found.Key); kind == "" { // and not the path that it is a part of
 			one.key = shownPath(found.Kind, found.Key)
+		}
+		if l.long || l.json {
+			one.id = int32(len(l.ids))
+			l.ids = append(l.ids, found.ID)
 		}
 		lines = append(lines, one)
 	}
@@ -192,13 +202,17 @@ func (l *listing) keys(ctx context.Context, kind entry.Kind, prefix string) erro
 	if l.json {
 		return l.keysJSON(ctx, kind, lines)
 	}
-	table := tabwriter.NewWriter(l.out, 0, 8, 2, ' ', 0)
-	for _, one := range lines {
-		if !l.long {
+	if !l.long {
+		for _, one := range lines {
 			l.printf("%s\n", shown(one.key))
-			continue
 		}
-		d := l.describe(ctx, kind, one)
+		return nil
+	}
+	width := 0
+	for _, one := range lines {
+		width = max(width, len(l.where(one)))
+	}
+	return l.describe(ctx, kind, lines, func(one line, d entryJSON) error {
 		created, bytes := "?", "?"
 		if d.Created != "" {
 			created = strings.Replace(d.Created[:16], "T", " ", 1)
@@ -206,9 +220,9 @@ func (l *listing) keys(ctx context.Context, kind entry.Kind, prefix string) erro
 		if d.Size != nil {
 			bytes = size(*d.Size)
 		}
-		fmt.Fprintf(table, "%s\t%10s\t%s\t%s\t%s\n", created, bytes, one.id.Short(), l.where(one), shown(one.key))
-	}
-	return table.Flush()
+		l.printf("%-16s  %10s  %s  %-*s  %s\n", created, bytes, d.Entry.Short(), width, l.where(one), shown(one.key))
+		return nil
+	})
 }
 
 // where says on which branch an entry is.
@@ -242,29 +256,45 @@ func (l *listing) keysJSON(ctx context.Context, kind entry.Kind, lines []line) e
 	if err != nil {
 		return err
 	}
-	for _, one := range lines {
-		if err := list.add(l.describe(ctx, kind, one)); err != nil {
-			return list.end(err)
-		}
-	}
-	return list.end(nil)
+	return list.end(l.describe(ctx, kind, lines, func(_ line, d entryJSON) error { return list.add(d) }))
 }
 
-// describe reads the entry's meta. Where it can't be read, less is known.
-func (l *listing) describe(ctx context.Context, kind entry.Kind, one line) entryJSON {
-	d := entryJSON{Kind: kind, Key: one.key, Entry: one.id, Staged: one.staged}
-	if kind == "" {
-		name, key, _ := strings.Cut(one.key, "/")
-		d.Kind, d.Key = entry.Kind(name), key
+// describe calls fn for each of lines, in order, with what the entry's meta says.
+// Where that can't be read, less is known.
+func (l *listing) describe(ctx context.Context, kind entry.Kind, lines []line, fn func(line, entryJSON) error) error {
+	for batch := range slices.Chunk(lines, readBatch) {
+		described := make([]entryJSON, len(batch))
+		ids := make([]objects.ID, len(batch))
+		for i, one := range batch {
+			d := &described[i]
+			*d = entryJSON{Kind: kind, Key: one.key, Entry: l.ids[one.id], Staged: one.staged}
+			if kind == "" {
+				name, key, _ := strings.Cut(one.key, "/")
+				d.Kind, d.Key = entry.Kind(name), key
+			}
+			if l.v.rev == "" {
+				d.Branch = l.v.scope[one.branch].Short()
+			}
+			ids[i] = d.Entry
+		}
+		lost := func(i int, err error) { l.warn("%s: %v", shown(batch[i].key), err) }
+		err := readMetas(ctx, l.r, ids, lost, func(i int, payload objects.Entries, meta entry.Meta) {
+			l.addMeta(ctx, &described[i], payload, meta)
+		})
+		if err != nil {
+			return err
+		}
+		for i, one := range batch {
+			if err := fn(one, described[i]); err != nil {
+				return err
+			}
+		}
 	}
-	if l.v.rev == "" {
-		d.Branch = l.v.scope[one.branch].Short()
-	}
-	payload, meta, err := entry.Read(ctx, l.r.DB, one.id)
-	if err != nil {
-		l.warn("%s: %v", shown(one.key), err)
-		return d
-	}
+	return nil
+}
+
+// addMeta adds what an entry's meta says. It may be called concurrently.
+func (l *listing) addMeta(ctx context.Context, d *entryJSON, payload objects.Entries, meta entry.Meta) {
 	d.Created = meta.Created.Local().Format("2006-01-02T15:04:05Z07:00")
 	d.Commit, d.Source = meta.Commit, meta.Branch
 	if files, bytes, ok := repo.Extent(meta); ok {
@@ -274,7 +304,6 @@ func (l *listing) describe(ctx context.Context, kind entry.Kind, one line) entry
 			d.Size = &n
 		}
 	}
-	return d
 }
 
 // A fileJSON is what --json says of a file in an entry.

@@ -3,9 +3,10 @@ package commands
 import (
 	"cmp"
 	"context"
-	"errors"
 	"fmt"
+	"maps"
 	"slices"
+	"sync"
 	"text/tabwriter"
 	"time"
 
@@ -13,6 +14,7 @@ import (
 
 	"github.com/cache-tool/cache-tool/objects"
 	"github.com/cache-tool/cache-tool/objects/entry"
+	"github.com/cache-tool/cache-tool/objects/odb"
 	"github.com/cache-tool/cache-tool/objects/reach"
 	"github.com/cache-tool/cache-tool/objects/trees"
 	"github.com/cache-tool/cache-tool/repo"
@@ -147,20 +149,14 @@ func (st *stats) versions(ctx context.Context, s *session, r *repo.Repo) error {
 		}
 		tips = append(tips, id)
 	}
-	w := weigher{r: r, trees: map[objects.ID]int64{}}
+	w := &weigher{s: s, r: r}
 	seen := new(reach.Set)
 	add := func(id objects.ID) error {
 		if id.IsZero() || !seen.Add(id) {
 			return nil
 		}
-		n, err := w.weigh(ctx, id)
-		if errors.Is(err, objects.ErrNotFound) {
-			s.warn("entry %s: %v", id.Short(), err)
-			err = nil
-		}
 		st.Versions++
-		st.OriginalSize += n
-		return err
+		return w.add(ctx, id)
 	}
 	for c, err := range r.Log(ctx, tips...) {
 		if err != nil {
@@ -188,6 +184,10 @@ func (st *stats) versions(ctx context.Context, s *session, r *repo.Repo) error {
 			return err
 		}
 	}
+	if err := w.weigh(ctx); err != nil {
+		return err
+	}
+	st.OriginalSize = w.sum
 	if st.UniqueSize > 0 && st.StoredSize > 0 {
 		st.Dedup = float64(st.OriginalSize) / float64(st.UniqueSize)
 		st.Compression = float64(st.UniqueSize) / float64(st.StoredSize)
@@ -195,36 +195,75 @@ func (st *stats) versions(ctx context.Context, s *session, r *repo.Repo) error {
 	return nil
 }
 
-// A weigher adds up the files below trees. Trees that several entries share are
-// walked once.
+// A weigher adds up the files of entries, each counted wherever it stands. Trees
+// are read many at once, and those that several entries share once for each
+// batch: how often each stands there is passed down.
 type weigher struct {
+	s     *session
 	r     *repo.Repo
-	trees map[objects.ID]int64
+	batch []objects.ID
+	sum   int64
 }
 
-func (w *weigher) weigh(ctx context.Context, id objects.ID) (int64, error) {
-	if n, known := w.trees[id]; known {
-		return n, nil
+func (w *weigher) add(ctx context.Context, id objects.ID) error {
+	if w.batch = append(w.batch, id); len(w.batch) < readBatch {
+		return nil
 	}
-	tree, err := objects.ReadTree(ctx, w.r.DB, id)
-	if err != nil {
-		return 0, err
+	return w.weigh(ctx)
+}
+
+// weigh adds up what was added since the last time.
+func (w *weigher) weigh(ctx context.Context) error {
+	level := make(map[objects.ID]int64, len(w.batch))
+	for _, id := range w.batch {
+		level[id]++
 	}
-	var sum int64
-	for _, e := range tree {
-		var n int64
-		if e.Mode.IsDir() {
-			n, err = w.weigh(ctx, e.ID)
-		} else {
-			_, n, err = w.r.DB.Stat(ctx, e.ID)
+	w.batch = w.batch[:0]
+	for len(level) > 0 {
+		var err error
+		if level, err = w.descend(ctx, level); err != nil {
+			return err
 		}
+	}
+	return nil
+}
+
+// descend adds up the files that stand right in trees, and returns the trees below
+// with how often each stands there.
+func (w *weigher) descend(ctx context.Context, level map[objects.ID]int64) (map[objects.ID]int64, error) {
+	ids := slices.Collect(maps.Keys(level))
+	below := map[objects.ID]int64{}
+	var mu sync.Mutex // guards below and w.sum
+	lost := func(_ int, id objects.ID, err error) error {
+		w.s.warn("tree %s: %v", id.Short(), err)
+		return nil
+	}
+	err := w.r.DB.ReadMany(ctx, ids, odb.ManyOptions{Lost: lost}, func(i int, _ objects.Kind, body []byte) error {
+		tree, err := objects.ParseTree(body)
 		if err != nil {
-			return sum, err
+			return lost(i, ids[i], err)
 		}
-		sum += n
-	}
-	w.trees[id] = sum
-	return sum, nil
+		var own int64
+		for _, e := range tree {
+			if e.Mode.IsDir() {
+				continue
+			}
+			if _, n, err := w.r.DB.Stat(ctx, e.ID); err == nil {
+				own += n
+			}
+		}
+		mu.Lock()
+		defer mu.Unlock()
+		times := level[ids[i]]
+		w.sum += own * times
+		for _, e := range tree {
+			if e.Mode.IsDir() && e.ID != objects.EmptyTree {
+				below[e.ID] += times
+			}
+		}
+		return nil
+	})
+	return below, err
 }
 
 func (st *stats) runs(_ context.Context, s *session, r *repo.Repo) error {
