@@ -174,7 +174,7 @@ func removeAll(dir int, name string) error {
 	}
 	defer unix.Close(fd)
 	var names []string
-	err = dirNames(fd, make([]byte, 32<<10), func(name string, _ uint8) { names = append(names, name) })
+	err = dirNames(fd, make([]byte, 8<<10), func(name string, _ uint8) { names = append(names, name) })
 	for i, name := range names {
 		if err != nil {
 			return err

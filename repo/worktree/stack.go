@@ -68,16 +68,22 @@ func (s *stack[T]) done(err error) {
 }
 
 // drain lets n workers do the work, and what they push meanwhile, until none is
-// left or one fails. Each worker is made by its own goroutine.
+// left or one fails. Each worker is made by its own goroutine when it is needed.
 func (s *stack[T]) drain(ctx context.Context, n int, newWorker func() func(T) error) error {
+	if len(s.todo) == 0 {
+		return ctx.Err()
+	}
 	var wg sync.WaitGroup
 	for range n {
 		wg.Go(func() {
-			worker := newWorker()
+			var worker func(T) error
 			for {
 				work, ok := s.pop(ctx)
 				if !ok {
 					return
+				}
+				if worker == nil {
+					worker = newWorker()
 				}
 				s.done(worker(work))
 			}

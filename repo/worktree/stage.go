@@ -147,7 +147,7 @@ func (st *stage) make() (err error) {
 // removeStale removes the stages that killed processes have left beside this one.
 func (st *stage) removeStale() {
 	var stale []string
-	_ = dirNames(st.at, make([]byte, 32<<10), func(name string, _ uint8) {
+	_ = dirNames(st.at, make([]byte, 8<<10), func(name string, _ uint8) {
 		if strings.HasPrefix(name, stagePrefix) {
 			stale = append(stale, name)
 		}
