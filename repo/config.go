@@ -1,7 +1,6 @@
 package repo
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -12,19 +11,17 @@ import (
 	"strconv"
 	"strings"
 
-	gitconfig "github.com/go-git/go-git/v5/plumbing/format/config"
-
 	"github.com/cache-tool/cache-tool/internal/durable"
 	"github.com/cache-tool/cache-tool/refs"
 )
 
 // Config is a repository's settings, kept in its file config in the syntax of
-// git-config(1). Comments are lost when a setting is written.
+// git-config(1). Whoever writes a setting leaves all other lines as they are.
 //
 // A Config is read once, by Open. It is not safe for concurrent writes.
 type Config struct {
 	path string
-	file *gitconfig.Config
+	file configFile
 }
 
 // A Setting is one setting that exists.
@@ -98,26 +95,15 @@ func readConfig(path string) (*Config, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := &Config{path: path, file: gitconfig.New()}
-	if err := gitconfig.NewDecoder(bytes.NewReader(data)).Decode(c.file); err != nil {
+	file, err := parseConfigFile(string(data))
+	if err != nil {
 		return nil, fmt.Errorf("config %s: %w", path, err)
 	}
-	return c, nil
+	return &Config{path: path, file: file}, nil
 }
 
 func (c *Config) raw(section, subsection, key string) (string, bool) {
-	if !c.file.HasSection(section) {
-		return "", false
-	}
-	s := c.file.Section(section)
-	if subsection == "" {
-		return s.Option(key), s.HasOption(key)
-	}
-	if !s.HasSubsection(subsection) {
-		return "", false
-	}
-	sub := s.Subsection(subsection)
-	return sub.Option(key), sub.HasOption(key)
+	return c.file.get(section, subsection, key)
 }
 
 // Get returns the value of a setting, its default where it is not set or where
@@ -162,43 +148,35 @@ func (c *Config) Set(ctx context.Context, name, value string) error {
 	c.file = fresh.file
 	section, subsection, key, _ := splitName(name)
 	if value == "" {
-		if subsection == "" {
-			c.file.Section(section).RemoveOption(key)
-		} else {
-			c.file.Section(section).Subsection(subsection).RemoveOption(key)
-		}
+		c.file = c.file.remove(section, subsection, key)
 		return c.write()
 	}
 	if err := s.check(value); err != nil {
 		return fmt.Errorf("%s: value %q: %w", name, value, err)
 	}
-	c.file.SetOption(section, subsection, key, value)
+	c.file = c.file.set(section, subsection, key, value)
 	return c.write()
 }
 
 // List returns what the file sets, as "name", value pairs sorted by name.
 func (c *Config) List() [][2]string {
 	var list [][2]string
-	for _, s := range c.file.Sections {
-		for _, o := range s.Options {
-			list = append(list, [2]string{s.Name + "." + o.Key, o.Value})
+	for _, l := range c.file {
+		if l.key == "" {
+			continue
 		}
-		for _, sub := range s.Subsections {
-			for _, o := range sub.Options {
-				list = append(list, [2]string{s.Name + "." + sub.Name + "." + o.Key, o.Value})
-			}
+		name := l.section + "." + l.key
+		if l.subsection != "" {
+			name = l.section + "." + l.subsection + "." + l.key
 		}
+		list = append(list, [2]string{name, l.value})
 	}
-	slices.SortFunc(list, func(a, b [2]string) int { return strings.Compare(a[0], b[0]) })
+	slices.SortStableFunc(list, func(a, b [2]string) int { return strings.Compare(a[0], b[0]) })
 	return list
 }
 
 func (c *Config) write() error {
-	var text bytes.Buffer
-	if err := gitconfig.NewEncoder(&text).Encode(c.file); err != nil {
-		return fmt.Errorf("config %s: %w", c.path, err)
-	}
-	return durable.WriteFile(c.path, text.Bytes(), durable.Synced)
+	return durable.WriteFile(c.path, []byte(c.file.String()), durable.Synced)
 }
 
 // formatVersion is the version of the repository's layout that this program
