@@ -1,0 +1,299 @@
+package bucket
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"sync"
+
+	"github.com/cache-tool/cache-tool/objects"
+	"github.com/cache-tool/cache-tool/objects/pack"
+	"github.com/cache-tool/cache-tool/sync/remote"
+)
+
+// Fetch returns a pack of the blocks in which the wanted objects are. A bucket is
+// no program: it does not go beyond what is wanted, whatever the extent.
+func (r *Remote) Fetch(ctx context.Context, q remote.Request) (io.ReadCloser, error) {
+	f := &fetch{r: r, sent: map[spot]bool{}, bad: map[spot]error{}, have: map[objects.ID]bool{}}
+	for _, id := range q.Have {
+		f.have[id] = true
+	}
+	// The first look finds out whether all is there, before anything is sent.
+	blocks, err := f.locate(ctx, q.Want)
+	if err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	out, in := io.Pipe()
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		buffered := bufio.NewWriterSize(in, 64<<10)
+		f.w = pack.NewWriter(buffered)
+		err := f.run(ctx, blocks)
+		if err == nil {
+			_, err = f.w.Finish()
+		}
+		if err == nil {
+			err = buffered.Flush()
+		}
+		in.CloseWithError(err) // nil is io.EOF
+	}()
+	return &fetched{out, func() {
+		cancel()
+		out.Close()
+		<-done
+	}}, nil
+}
+
+// fetched is the pack that a fetch makes. Closing it ends the fetch.
+type fetched struct {
+	*io.PipeReader
+	end func()
+}
+
+func (f *fetched) Close() error {
+	f.end()
+	return nil
+}
+
+// A fetch is on its way. What it holds is for one goroutine.
+type fetch struct {
+	r    *Remote
+	w    *pack.Writer
+	have map[objects.ID]bool
+	sent map[spot]bool
+	bad  map[spot]error // blocks that could not be read
+	data pack.Data
+
+	readers sync.WaitGroup
+}
+
+// A spot is where a block is.
+type spot struct {
+	pack PackName
+	off  int64
+}
+
+// A wanted block is one that is to be sent, because of these objects.
+type wanted struct {
+	spot
+	size int64
+	ids  []place
+}
+
+// locate chooses for each id a block that has not failed yet. What was sent
+// already is not chosen again. The blocks come in the order of their packs.
+func (f *fetch) locate(ctx context.Context, ids []objects.ID) ([]wanted, error) {
+	blocks, err := f.locateIn(ctx, f.r.seen, ids)
+	if errors.Is(err, objects.ErrNotFound) || errors.Is(err, remote.ErrNotFound) {
+		// It may have come since, or have moved to another pack.
+		return f.locateIn(ctx, f.r.load, ids)
+	}
+	return blocks, err
+}
+
+func (f *fetch) locateIn(ctx context.Context, which func(context.Context) (*view, error), ids []objects.ID) ([]wanted, error) {
+	var places [][]place
+	_, err := f.r.again(ctx, which, func(v *view) error {
+		places = make([][]place, len(ids))
+		return f.r.find(ctx, v, ids, func(i int, p place) { places[i] = append(places[i], p) })
+	})
+	if err != nil {
+		return nil, err
+	}
+	chosen := map[spot]*wanted{}
+	for i, id := range ids {
+		if err := f.choose(chosen, id, places[i]); err != nil {
+			return nil, err
+		}
+	}
+	blocks := make([]wanted, 0, len(chosen))
+	for _, b := range chosen {
+		blocks = append(blocks, *b)
+	}
+	slices.SortFunc(blocks, func(a, b wanted) int {
+		if c := a.pack.compare(b.pack); c != 0 {
+			return c
+		}
+		return int(min(1, max(-1, a.off-b.off)))
+	})
+	return blocks, nil
+}
+
+func (f *fetch) choose(chosen map[spot]*wanted, id objects.ID, places []place) error {
+	var best *place
+	var failed error
+	for i, p := range places {
+		at := spot{p.pack, p.at.off}
+		if f.sent[at] {
+			return nil
+		}
+		if err := f.bad[at]; err != nil {
+			failed = err
+		} else if best == nil || chosen[at] != nil {
+			best = &places[i]
+		}
+	}
+	switch {
+	case best == nil && failed != nil:
+		return failed
+	case best == nil:
+		return fmt.Errorf("%s: %w in the bucket", id.Short(), objects.ErrNotFound)
+	}
+	at := spot{best.pack, best.at.off}
+	if chosen[at] == nil {
+		chosen[at] = &wanted{spot: at, size: int64(best.at.size)}
+	}
+	chosen[at].ids = append(chosen[at].ids, *best)
+	return nil
+}
+
+// run sends blocks, then the bases of what was sent and other copies of what
+// could not be read, until there is nothing left.
+func (f *fetch) run(ctx context.Context, blocks []wanted) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer func() {
+		cancel()
+		f.readers.Wait()
+	}()
+	for len(blocks) > 0 {
+		var more []objects.ID
+		next := f.read(ctx, ranges(blocks))
+		for {
+			c, ok := next()
+			if !ok {
+				break
+			}
+			if ctx.Err() != nil {
+				return ctx.Err()
+			}
+			for _, b := range c.blocks {
+				ids, err := f.send(c, b)
+				if err != nil {
+					return err
+				}
+				more = append(more, ids...)
+			}
+		}
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		var err error
+		if blocks, err = f.locate(ctx, more); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// send sends one block of c. It returns what must come besides.
+func (f *fetch) send(c contents, b wanted) (more []objects.ID, err error) {
+	err = c.err
+	n := 0
+	var stored []byte
+	if err == nil {
+		stored = c.data[b.off-c.off:][:b.size]
+		n, err = pack.CheckBlock(stored)
+	}
+	if err == nil {
+		more, err = f.bases(b, stored)
+	}
+	if err != nil {
+		f.bad[b.spot] = fmt.Errorf("%s: block at offset %d: %w", b.pack.file(), b.off, err)
+		for _, p := range b.ids {
+			more = append(more, p.id)
+		}
+		return more, nil
+	}
+	f.sent[b.spot] = true
+	_, err = f.w.Append(stored, make([]pack.Record, n))
+	return more, err
+}
+
+// bases returns the trees that deltas among the wanted objects of a block refer
+// to.
+func (f *fetch) bases(b wanted, stored []byte) (bases []objects.ID, err error) {
+	decoded := false
+	for _, p := range b.ids {
+		if p.typ() != pack.Delta {
+			continue
+		}
+		if !decoded {
+			if err := f.data.Decode(stored); err != nil {
+				return nil, err
+			}
+			decoded = true
+		}
+		if p.record() >= f.data.Len() {
+			return nil, badIndex("record %d of %d", p.record(), f.data.Len())
+		}
+		_, body := f.data.Record(p.record())
+		d, err := pack.ParseDelta(body)
+		if err != nil {
+			return nil, err
+		}
+		if !f.have[d.Base] {
+			bases = append(bases, d.Base)
+		}
+	}
+	return bases, nil
+}
+
+// contents are bytes of a pack, with several blocks in a row.
+type contents struct {
+	spot
+	size   int64
+	blocks []wanted
+	data   []byte
+	err    error
+}
+
+// ranges puts blocks together that are near each other.
+func ranges(blocks []wanted) []contents {
+	var all []contents
+	for _, b := range blocks {
+		if last := len(all) - 1; last >= 0 {
+			c := &all[last]
+			end := b.off + b.size - c.off
+			if c.pack == b.pack && b.off <= c.off+c.size+gap && end <= maxRange {
+				c.size = max(c.size, end)
+				c.blocks = append(c.blocks, b)
+				continue
+			}
+		}
+		all = append(all, contents{spot: b.spot, size: b.size, blocks: []wanted{b}})
+	}
+	return all
+}
+
+// read returns an iterator over all that reads a few of them ahead.
+func (f *fetch) read(ctx context.Context, all []contents) (next func() (contents, bool)) {
+	var ahead []chan contents
+	start := func() {
+		if len(all) == 0 {
+			return
+		}
+		c, ch := all[0], make(chan contents, 1)
+		all, ahead = all[1:], append(ahead, ch)
+		f.readers.Go(func() {
+			c.data, c.err = f.r.read(ctx, c.pack.file(), c.off, c.size)
+			ch <- c
+		})
+	}
+	for range parallel {
+		start()
+	}
+	return func() (contents, bool) {
+		if len(ahead) == 0 {
+			return contents{}, false
+		}
+		c := <-ahead[0]
+		ahead = ahead[1:]
+		start()
+		return c, true
+	}
+}

@@ -1,0 +1,206 @@
+package bucket
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"slices"
+	"time"
+
+	"github.com/cache-tool/cache-tool/objects/pack"
+)
+
+// An upload is a pack that is in the bucket, but not yet in its root.
+type upload struct {
+	name    PackName
+	size    int64
+	blocks  []block
+	entries []entry
+
+	done bool // put into the root, or given up
+	err  error
+}
+
+// Upload puts a pack into the bucket, with an index, and names both in the root:
+// what was uploaded once is missing to nobody any more, even if the push that
+// it was for breaks off.
+func (r *Remote) Upload(ctx context.Context, p io.ReaderAt, size int64) error {
+	u, err := examine(p, size)
+	if err != nil {
+		return fmt.Errorf("upload: %w", err)
+	}
+	v, err := r.load(ctx)
+	if err != nil {
+		return err
+	}
+	for name := range v.Packs {
+		if name.Hash == u.name.Hash {
+			r.rely(name)
+			return nil
+		}
+	}
+	if len(u.entries) == 0 {
+		return nil
+	}
+	if err := r.b.Put(ctx, u.name.file(), p, size); err != nil {
+		return err
+	}
+	return r.enter(ctx, u)
+}
+
+// examine proves the checksums of a pack and says what is in it.
+func examine(p io.ReaderAt, size int64) (*upload, error) {
+	hash, err := pack.CheckSum(p, size)
+	if err != nil {
+		return nil, err
+	}
+	u := &upload{name: PackName{hash, rand.Uint64()}, size: size}
+	return u, pack.Scan(p, size, func(b pack.BlockInfo, d *pack.Data, err error) error {
+		if err != nil {
+			return err
+		}
+		u.blocks = append(u.blocks, block{size: uint32(b.Size()), off: b.Offset})
+		for i := range d.Len() {
+			t, body := d.Record(i)
+			id, err := pack.RecordID(t, body)
+			if err != nil {
+				return err
+			}
+			u.entries = append(u.entries, entry{id, uint32(len(u.blocks) - 1), uint32(t)<<28 | uint32(i), uint32(len(body))})
+		}
+		return nil
+	})
+}
+
+// enter puts u into the root, together with what others want to enter
+// meanwhile.
+func (r *Remote) enter(ctx context.Context, u *upload) error {
+	r.mu.Lock()
+	r.pending = append(r.pending, u)
+	r.mu.Unlock()
+	select {
+	case r.swapping <- struct{}{}:
+	case <-ctx.Done():
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		r.pending = slices.DeleteFunc(r.pending, func(p *upload) bool { return p == u })
+		return ctx.Err()
+	}
+	defer func() { <-r.swapping }()
+	if u.done {
+		return u.err
+	}
+	r.mu.Lock()
+	batch := r.pending
+	r.pending = nil
+	r.mu.Unlock()
+	err := r.enterAll(ctx, batch)
+	if err != nil && ctx.Err() != nil {
+		// The others need not suffer for that we were called off.
+		r.mu.Lock()
+		r.pending = append(slices.DeleteFunc(batch, func(p *upload) bool { return p == u }), r.pending...)
+		r.mu.Unlock()
+		return err
+	}
+	for _, p := range batch {
+		p.done, p.err = true, err
+	}
+	return err
+}
+
+// enterAll puts uploads into the root.
+func (r *Remote) enterAll(ctx context.Context, batch []*upload) error {
+	var put IndexInfo // the index that the last try has put, and of what
+	var of []IndexInfo
+	err := r.change(ctx, func(v *view, s *State) (bool, error) {
+		keep, take := choose(v.Indexes, batch)
+		if put.Size == 0 || !slices.Equal(take, of) {
+			if put.Size > 0 {
+				r.discard(ctx, put.file())
+			}
+			var err error
+			if put, err = r.putIndex(ctx, v, take, batch); err != nil {
+				return false, err
+			}
+			of = take
+		}
+		s.Indexes = append(slices.Clone(keep), put)
+		now := time.Now()
+		for _, x := range take {
+			s.Dropped[x.Hash] = now
+		}
+		for _, u := range batch {
+			s.Packs[u.name] = PackInfo{u.size, now}
+		}
+		return true, nil
+	})
+	if err == nil {
+		for _, u := range batch {
+			r.rely(u.name)
+		}
+	}
+	return err
+}
+
+// choose says which indexes are merged with that of new packs: from the newest
+// on those that are not much bigger than what comes after them, so that their
+// number stays within the logarithm of their size, and within ten.
+func choose(all []IndexInfo, batch []*upload) (keep, take []IndexInfo) {
+	var total int64
+	for _, u := range batch {
+		total += int64(len(u.entries)) * entrySize
+	}
+	n := len(all)
+	for n > 0 && (all[n-1].Size <= 2*total || n+1 > maxIndexes) {
+		n--
+		total += all[n].Size
+	}
+	return all[:n], all[n:]
+}
+
+// putIndex makes one index of others and of new packs, and puts it.
+func (r *Remote) putIndex(ctx context.Context, v *view, take []IndexInfo, batch []*upload) (IndexInfo, error) {
+	var packs []PackName
+	var blocks []block
+	var entries []entry
+	slices.SortFunc(batch, func(a, b *upload) int { return a.name.compare(b.name) })
+	for i, u := range batch {
+		first := uint32(len(blocks))
+		packs = append(packs, u.name)
+		for _, b := range u.blocks {
+			blocks = append(blocks, block{uint32(i), b.size, b.off})
+		}
+		for _, e := range u.entries {
+			e.block += first
+			entries = append(entries, e)
+		}
+	}
+	data, headLen := encodeIndex(rand.Uint64(), packs, blocks, entries)
+	info := IndexInfo{sum(data), int64(len(data)), headLen}
+	if len(take) == 0 {
+		return info, r.b.Put(ctx, info.file(), bytes.NewReader(data), info.Size)
+	}
+	m := merge{live: v.Packs}
+	defer m.close()
+	for _, x := range take {
+		if err := m.open(ctx, r, x); err != nil {
+			return info, fmt.Errorf("%s: %w", x.file(), err)
+		}
+	}
+	fresh, err := newIndex(info, data)
+	if err != nil {
+		return info, err
+	}
+	m.add(fresh, bytes.NewReader(data[info.Head:]), nil)
+	for _, u := range batch {
+		m.fresh = append(m.fresh, u.name)
+	}
+	out, err := m.write()
+	if err != nil {
+		return info, err
+	}
+	defer out.close()
+	return out.info, r.b.Put(ctx, out.info.file(), out, out.info.Size)
+}
