@@ -250,7 +250,7 @@ func (c *comparer) name(d *wantDir, fd int, w *want) error {
 		return nil
 	case err != nil:
 		return pathError("stat", d.shown(w.name), err)
-	case slices.Contains(c.keep, inodeOf(&st)):
+	case c.keep.keeps(&st):
 		c.skipped = append(c.skipped, d.shown(w.name))
 		return nil
 	}
@@ -271,6 +271,10 @@ func (c *comparer) name(d *wantDir, fd int, w *want) error {
 			return nil
 		}
 	}
+	if c.keep.keepsIn(&st) {
+		c.skipped = append(c.skipped, d.shown(w.name))
+		return nil
+	}
 	c.units = append(c.units, &unit{dir: d, name: w.name, want: w, old: true})
 	return nil
 }
@@ -287,7 +291,7 @@ func (c *comparer) extra(d *wantDir, fd int, wanted []bool) error {
 		} else if err != nil {
 			return pathError("stat", d.shown(name), err)
 		}
-		if !slices.Contains(c.keep, inodeOf(&st)) {
+		if !c.keep.keepsIn(&st) {
 			c.units = append(c.units, &unit{dir: d, name: name, old: true})
 		}
 	}

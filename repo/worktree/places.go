@@ -45,6 +45,9 @@ func (s *snapshot) openPlace(p Place, w *walker) error {
 	if err := lstatAt(unix.AT_FDCWD, p.Path, &st); err != nil {
 		return pathError("save", p.Path, err)
 	}
+	if w.keep.keeps(&st) {
+		return fmt.Errorf("save %s: that is never saved", p.Path)
+	}
 	last := len(names) - 1
 	n, ok := newNode(names[last], &st)
 	if !ok {

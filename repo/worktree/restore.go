@@ -40,7 +40,8 @@ type RestoreOptions struct {
 	Delete bool // remove what is in a target on disk and not in its tree
 	DryRun bool // change nothing, but find out what would be
 
-	// Keep are paths on disk that are never changed or removed.
+	// Keep are paths on disk that are never changed or removed, nor anything in
+	// them: the repository that is being read from.
 	Keep []string
 
 	// Note is told of each change before it is made, or in a DryRun instead. It is
@@ -109,7 +110,7 @@ func Restore(ctx context.Context, r Source, targets []Target, o RestoreOptions) 
 }
 
 func restoreOnce(ctx context.Context, r Source, targets []Target, o RestoreOptions) (Report, error) {
-	s := &restore{o: o, r: r, meter: meterOr(o.Meter), keep: inodesOf(o.Keep)}
+	s := &restore{o: o, r: r, meter: meterOr(o.Meter), keep: newKeeper(o.Keep)}
 	defer s.close()
 	for _, t := range targets {
 		if err := s.openTarget(t); err != nil {
@@ -138,7 +139,7 @@ type restore struct {
 	o      RestoreOptions
 	r      Source
 	meter  Meter
-	keep   []inode
+	keep   *keeper
 	places []*target
 	ways   []*way
 	findings

@@ -101,7 +101,7 @@ func Take(ctx context.Context, w Writer, r Store, places []Place, o SnapshotOpti
 	o.Exclude = patterns
 	s := &snapshot{o: o, w: w, r: r, meter: meterOr(o.Meter), root: &dir{}}
 	defer s.close()
-	walker := &walker{o: &s.o, keep: inodesOf(o.Keep)}
+	walker := &walker{o: &s.o, keep: newKeeper(o.Keep)}
 	if err := s.open(places, walker); err != nil {
 		return Snapshot{}, err
 	}

@@ -91,7 +91,23 @@ func (s *restore) openTarget(t Target) error {
 	}
 	s.places = append(s.places, p)
 	if p.top >= 0 {
+		return s.checkKept(p, p.top)
+	}
+	if p.way.opened {
 		return nil
 	}
-	return p.way.open()
+	if err := p.way.open(); err != nil {
+		return err
+	}
+	return s.checkKept(p, p.ground)
+}
+
+// checkKept refuses a target in a directory that is kept.
+func (s *restore) checkKept(t *target, dir int) error {
+	if held, err := s.keep.holds(dir); err != nil {
+		return pathError("open", t.shown(".."), err)
+	} else if held {
+		return fmt.Errorf("restore %s: nothing there may be changed", t.shown(""))
+	}
+	return nil
 }

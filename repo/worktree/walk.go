@@ -61,27 +61,11 @@ func compareNodes(a, b node) int {
 // A walker finds what is below directories, several at once.
 type walker struct {
 	o     *SnapshotOptions
-	keep  []inode
+	keep  *keeper
 	stack *stack[*dir]
 
 	mu      sync.Mutex
 	skipped []Skipped // guarded by mu
-}
-
-type inode struct{ dev, ino uint64 }
-
-func inodeOf(st *unix.Stat_t) inode { return inode{uint64(st.Dev), uint64(st.Ino)} }
-
-// inodesOf returns what the paths are that exist.
-func inodesOf(paths []string) []inode {
-	var found []inode
-	for _, path := range paths {
-		var st unix.Stat_t
-		if lstatAt(unix.AT_FDCWD, path, &st) == nil {
-			found = append(found, inodeOf(&st))
-		}
-	}
-	return found
 }
 
 // cleanPatterns returns the patterns as excluded wants them.
@@ -192,7 +176,7 @@ func (w *walker) look(d *dir, fd int, name string) (n node, ok bool, err error) 
 		}
 		return n, false, pathError("stat", d.top.shown(below(d.path, name)), err)
 	}
-	if slices.Contains(w.keep, inodeOf(&st)) {
+	if w.keep.keeps(&st) {
 		return n, false, nil
 	}
 	n, ok = newNode(name, &st)

@@ -37,9 +37,6 @@ func (s *restore) wayTo(dir, path string) *way {
 
 // open opens what there is of the way.
 func (w *way) open() (err error) {
-	if w.opened {
-		return nil
-	}
 	w.opened = true
 	if w.base, err = openAny(w.dir); errors.Is(err, unix.ENOENT) {
 		return w.findGround(w.dir)
