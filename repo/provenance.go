@@ -1,7 +1,7 @@
 package repo
 
 import (
-	"bytes"
+	"encoding/hex"
 	"fmt"
 	"net/url"
 	"os"
@@ -9,10 +9,6 @@ import (
 	"path/filepath"
 	"strings"
 	"time"
-
-	"github.com/go-git/go-billy/v5/osfs"
-	"github.com/go-git/go-git/v5/plumbing"
-	"github.com/go-git/go-git/v5/storage/filesystem/dotgit"
 
 	"github.com/cache-tool/cache-tool/objects"
 )
@@ -85,27 +81,51 @@ func (p Provenance) Trailers() string {
 // ReadSource finds the Git work tree that holds dir and reads its HEAD. It reads
 // a few small files and no object. What it can't read (reftable, a broken
 // repository) it leaves empty: provenance is never worth an error.
+//
+// It does without go-git, whose tables cost every start of the command 0.2 ms.
 func ReadSource(dir string) Source {
 	root, gitDir := findGit(dir)
 	if gitDir == "" {
 		return Source{}
 	}
 	s := Source{Root: root}
-	if config, _ := os.ReadFile(filepath.Join(commonDir(gitDir), "config")); bytes.Contains(bytes.ToLower(config), []byte("objectformat")) {
-		return s // go-git would cut a SHA-256 id short
+	head := readLine(filepath.Join(gitDir, "HEAD"))
+	target, symbolic := strings.CutPrefix(head, "ref: ")
+	switch {
+	case !symbolic:
+		s.Commit = commitID(head)
+	case target != "refs/heads/.invalid": // which says that the refs are elsewhere
+		s.Branch = strings.TrimPrefix(target, "refs/heads/")
+		s.Commit = readRef(commonDir(gitDir), target)
 	}
-	head, err := dotgit.New(osfs.New(gitDir)).Ref(plumbing.HEAD)
-	if err != nil {
-		return s
+	return s
+}
+
+// readRef returns the commit that a branch of a Git repository points to, or
+// nothing if it has none.
+func readRef(gitDir, name string) string {
+	if id := commitID(readLine(filepath.Join(gitDir, filepath.FromSlash(name)))); id != "" {
+		return id
 	}
-	if head.Type() == plumbing.SymbolicReference {
-		s.Branch = head.Target().Short()
-		if head, err = dotgit.New(osfs.New(commonDir(gitDir))).Ref(head.Target()); err != nil {
-			return s // a branch without a commit
+	packed, _ := os.ReadFile(filepath.Join(gitDir, "packed-refs"))
+	for line := range strings.Lines(string(packed)) {
+		if id, ref, ok := strings.Cut(strings.TrimSpace(line), " "); ok && ref == name {
+			return commitID(id)
 		}
 	}
-	if hash := head.Hash(); !hash.IsZero() {
-		s.Commit = hash.String()
+	return ""
+}
+
+// readLine returns the text of a file of one line.
+func readLine(name string) string {
+	text, _ := os.ReadFile(name)
+	return strings.TrimSpace(string(text))
+}
+
+// commitID returns s if it is an id of Git's, of either object format.
+func commitID(s string) string {
+	if _, err := hex.DecodeString(s); err != nil || len(s) != 40 && len(s) != 64 {
+		return ""
 	}
 	return s
 }
