@@ -125,7 +125,7 @@ func (s *restore) adjust(f fix) error {
 // adjustDir sets permissions and time of a directory, now that nothing is moved
 // in it any more.
 func (s *restore) adjustDir(d *wantDir) error {
-	if !d.touched && !d.forced && !(fix{want: d.want, was: d.was}).needed() {
+	if !d.touched && !d.staged && !d.forced && !(fix{want: d.want, was: d.was}).needed() {
 		return nil
 	}
 	path := d.shown("")
@@ -138,8 +138,12 @@ func (s *restore) adjustDir(d *wantDir) error {
 	if err := fstat(fd, &st); err != nil {
 		return pathError("stat", path, err)
 	}
-	if d.want.wrongTime(&st) {
-		err = hooked("utimes", path, func() error { return setTime(fd, d.want.mtime) })
+	mtime := d.want.mtime
+	if mtime == noTime && !d.touched {
+		mtime = d.was.Mtim.Nano() // only the stage has changed it
+	}
+	if mtime != noTime && mtime != st.Mtim.Nano() {
+		err = hooked("utimes", path, func() error { return setTime(fd, mtime) })
 	}
 	if err == nil && d.want.wrongPerm(&st) {
 		err = hooked("chmod", path, func() error { return unix.Fchmod(fd, uint32(d.want.perm)) })

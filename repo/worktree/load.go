@@ -51,6 +51,7 @@ type wantDir struct {
 	was     unix.Stat_t
 	mount   mount
 	touched bool // names in it come or go
+	staged  bool // it has a stage for a while
 	forced  bool // its permissions had to be changed to work in it
 }
 

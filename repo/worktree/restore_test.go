@@ -390,3 +390,24 @@ func (m *countingMeter) add(c *counts, files int, bytes int64) {
 	c.files += files
 	c.bytes += bytes
 }
+
+// TestUntouchedTimes restores without times: only what changes gets a new one.
+func TestUntouchedTimes(t *testing.T) {
+	s := newStore(t)
+	from, to := t.TempDir(), t.TempDir()
+	files(t, from, map[string]string{"a": "1", "d/b": "2", "e/f": "3"})
+	snap := s.take(from, SnapshotOptions{NoTimes: true})
+	s.restore(snap, to, RestoreOptions{})
+	must(t, os.Remove(filepath.Join(to, "d/b")))
+	old := time.Unix(1_000_000_000, 0)
+	for _, name := range []string{"a", "d", "e", "e/f", "."} {
+		must(t, os.Chtimes(filepath.Join(to, name), old, old))
+	}
+	s.restore(snap, to, RestoreOptions{})
+	for name, kept := range map[string]bool{"a": true, "d": false, "d/b": false, "e": true, "e/f": true, ".": true} {
+		fi, err := os.Stat(filepath.Join(to, name))
+		if err != nil || fi.ModTime().Equal(old) != kept {
+			t.Errorf("%s: %v %v", name, fi.ModTime(), err)
+		}
+	}
+}

@@ -135,7 +135,7 @@ func (st *stage) make() (err error) {
 		st.close()
 		return err
 	}
-	st.dir.touched = true
+	st.dir.staged = true
 	if st.fd, err = openDir(st.at, st.name); err != nil {
 		return pathError("open", st.name, err)
 	}
@@ -184,8 +184,8 @@ func (st *stage) close() {
 	}
 }
 
-// timeDirs gives the new directories their times, but for those
-// that units are: these have to be moved first.
+// timeDirs gives the new directories their times, but for those that are units:
+// these have to be moved first.
 func (s *restore) timeDirs(ctx context.Context) error {
 	return eachPart(ctx, s.o.Parallel, s.newDirs, func(j *job) error {
 		if j.path == j.unit.slot || j.want.mtime == noTime {

@@ -105,7 +105,9 @@ type foundName struct {
 // fill reads one directory. What it has found is returned to be used again.
 func (w *walker) fill(d *dir, buf []byte, found []foundName) ([]foundName, error) {
 	fd, err := openDir(d.top.fd, d.path)
-	if err != nil {
+	if isGone(err) || err == unix.ELOOP {
+		return found, &ChangedError{d.top.shown(d.path)}
+	} else if err != nil {
 		return found, pathError("open", d.top.shown(d.path), err)
 	}
 	defer unix.Close(fd)
