@@ -48,7 +48,7 @@ cache-tool get main~1:release/notes notes.md`),
 			}
 			found, err := lookup(c.Context, r, v, entry.Put, key)
 			if errors.Is(err, objects.ErrNotFound) {
-				return s.missed(key, v, err)
+				return s.missed(key, v, err, s.missHints(c.Context, r, v, c.Args().First(), key, entry.Put)...)
 			} else if err != nil {
 				return err
 			}
@@ -66,7 +66,7 @@ cache-tool get main~1:release/notes notes.md`),
 }
 
 // missed is the answer to a lookup that found nothing.
-func (s *session) missed(key string, v view, cause error) error {
+func (s *session) missed(key string, v view, cause error, hints ...string) error {
 	var damaged *objects.DamagedError
 	text := fmt.Sprintf("%s: not in %s", shown(key), v)
 	if errors.As(cause, &damaged) {
@@ -81,7 +81,27 @@ func (s *session) missed(key string, v view, cause error) error {
 			return err
 		}
 	}
-	return &missError{text}
+	return withHint(&missError{text}, hints...)
+}
+
+// missHints says where else the key that somebody meant may be.
+func (s *session) missHints(ctx context.Context, r *repo.Repo, v view, arg, key string, kind entry.Kind) []string {
+	var hints []string
+	other, command := entry.Put, "get"
+	if kind == entry.Put {
+		other, command = entry.Save, "restore"
+	}
+	if _, err := lookup(ctx, r, v, other, key); err == nil {
+		hints = append(hints, fmt.Sprintf("%q is another kind of entry: \"cache-tool %s\" has it", key, command))
+	}
+	if arg != key {
+		if whole, _, err := s.viewOf(ctx, r, ":"+arg); err == nil {
+			if _, err := lookup(ctx, r, whole, kind, arg); err == nil {
+				hints = append(hints, fmt.Sprintf("there is a key %q: put a colon in front to mean it", arg))
+			}
+		}
+	}
+	return hints
 }
 
 // missOf makes a miss of an error about an object that is missing or damaged:

@@ -20,10 +20,11 @@ usage: cache-tool [global flags] COMMAND [flags] [arguments]
 Global flags, which may stand anywhere:{{range .Flags}}
   {{.}}{{end}}
 
-"cache-tool help COMMAND" tells more about one. Exit codes: 0 done or hit, 1 error,
-2 usage, 3 miss, 4 conflict. The repository is --repo, else $CACHE_TOOL_REPO, else
-the nearest .cache-tool upwards, else $XDG_CACHE_HOME/cache-tool; it is made at
-first use.
+"cache-tool help COMMAND" tells more about one. The repository is --repo, else
+$CACHE_TOOL_REPO, else the nearest .cache-tool upwards, else
+$XDG_CACHE_HOME/cache-tool; it is made at first use. Exit codes: 0 done or hit,
+1 error, 2 usage, 3 miss, 4 conflict. With --json an error is a document, too:
+{"error":{"message":"…","hints":["…"],"code":1}}.
 `
 	verbHelp = `{{.HelpName}}: {{.Usage}}
 

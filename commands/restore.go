@@ -8,6 +8,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"github.com/cache-tool/cache-tool/objects"
+	"github.com/cache-tool/cache-tool/objects/entry"
 	"github.com/cache-tool/cache-tool/repo"
 	"github.com/cache-tool/cache-tool/repo/worktree"
 )
@@ -102,7 +103,7 @@ func (s *session) restore(ctx context.Context, w restoring, arg string) error {
 	}
 	chosen, err := s.choose(ctx, r, v, key, w)
 	if errors.Is(err, objects.ErrNotFound) {
-		return s.missed(key, v, err)
+		return s.missed(key, v, err, s.missHints(ctx, r, v, arg, key, entry.Save)...)
 	} else if err != nil {
 		return err
 	}
