@@ -101,7 +101,7 @@ func (db *DB) newBatch(o BatchOptions, lock *durable.Lock) *Batch {
 	}
 	b := &Batch{db: db, o: o, lock: lock, lanes: map[*Lane]bool{}, mixed: mixedBatch}
 	b.metaPack, b.dataPack = &output{dir: db.dir}, &output{dir: db.dir}
-	b.meta = filler{b: b, to: b.metaPack, size: metaBlock}
+	b.meta = filler{b: b, to: b.metaPack, size: max(metaBlock, o.BlockSize/bulkMeta)}
 	b.data = filler{b: b, to: b.dataPack, size: SmallBlock}
 	b.recipes = filler{b: b, to: b.dataPack, size: recipeBlock}
 	return b

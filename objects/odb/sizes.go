@@ -9,12 +9,13 @@ import (
 // quicker to take one object out of. (The sizes of chunks are package chunk's.)
 const (
 	// BigBlock is for whole trees, which are restored whole.
-	BigBlock = 8 << 20
+	BigBlock = 12 << 20
 
 	// SmallBlock is for entries that are looked up one by one. It is the default.
 	SmallBlock = 64 << 10
 
 	metaBlock   = 32 << 10 // trees, commits, tags
+	bulkMeta    = 48       // of whole trees: this part of the size of their other blocks
 	recipeBlock = 1 << 20  // versions of a blob have recipes that are alike
 
 	// A batch of less than this makes one pack, not two. So do merged packs, up

@@ -33,6 +33,11 @@ const (
 	runFiles = 4096
 )
 
+// bigFile is the size from which on files are read first, one at a time: the
+// biggest must not be left to one goroutine at the end. Smaller ones keep their
+// place among their likes.
+const bigFile = 16 << 20
+
 // attempts is how often a file that changes is read.
 const attempts = 5
 
@@ -44,7 +49,7 @@ func (s *snapshot) readFiles(ctx context.Context) error {
 	s.meter.Expect(s.result.Read, s.result.ReadBytes)
 	var big, small []file
 	for _, f := range s.files {
-		if f.node.stat.Size > odb.MaxSpace {
+		if f.node.stat.Size >= bigFile {
 			big = append(big, f)
 		} else {
 			small = append(small, f)
