@@ -16,6 +16,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"runtime/debug"
 	"slices"
 	"strings"
 	"syscall"
@@ -157,9 +158,16 @@ func verbIn(args []string) string {
 	return ""
 }
 
+// memory is what a command stays within where it can: garbage is collected before
+// the heap has doubled. A cache shares its machine with the build.
+const memory = 144 << 20
+
 // Main runs the command line args, which lack the program's name, and returns
 // its exit code.
 func Main(ctx context.Context, args []string, streams Streams) int {
+	if os.Getenv("GOMEMLIMIT") == "" {
+		debug.SetMemoryLimit(memory)
+	}
 	s := newSession(streams)
 	err := s.run(ctx, args)
 	return s.finish(ctx, err)

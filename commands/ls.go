@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"runtime/debug"
 	"slices"
 	"strings"
 
@@ -165,13 +164,8 @@ type line struct {
 	staged bool
 }
 
-// listMemory is what listing a million entries stays within: the garbage of the
-// walk is collected before the heap has doubled.
-const listMemory = 128 << 20
-
 // keys lists the entries of a kind whose keys begin with prefix, or all entries.
 func (l *listing) keys(ctx context.Context, kind entry.Kind, prefix string) error {
-	defer debug.SetMemoryLimit(debug.SetMemoryLimit(listMemory))
 	var lines []line
 	for found, err := range l.entries(ctx, kind) {
 		if err != nil {
