@@ -13,6 +13,7 @@ import (
 	"testing"
 
 	"github.com/cache-tool/cache-tool/internal/durable"
+	"github.com/cache-tool/cache-tool/internal/test"
 	"github.com/cache-tool/cache-tool/objects"
 	"github.com/cache-tool/cache-tool/objects/odb"
 )
@@ -30,7 +31,7 @@ func files(t testing.TB, dir, pattern string) []string {
 func packs(t testing.TB, dir string) int { return len(files(t, dir, "*.pack")) }
 
 func TestBatchDropsWhatIsThere(t *testing.T) {
-	dir := t.TempDir()
+	dir := test.Dir(t)
 	db := open(t, dir)
 	big := text(1, 3<<20)
 	putAll := func(b *odb.Batch) {
@@ -48,7 +49,7 @@ func TestBatchDropsWhatIsThere(t *testing.T) {
 }
 
 func TestTinyBatchIsOnePack(t *testing.T) {
-	dir := t.TempDir()
+	dir := test.Dir(t)
 	db := open(t, dir)
 	commit(t, db, odb.Durable, func(b *odb.Batch) {
 		put(t, b, objects.Blob, []byte("hello"))
@@ -67,7 +68,7 @@ func TestTinyBatchIsOnePack(t *testing.T) {
 }
 
 func TestCloseWithoutCommit(t *testing.T) {
-	dir := t.TempDir()
+	dir := test.Dir(t)
 	db := open(t, dir)
 	b := batch(t, db, odb.BatchOptions{})
 	id := put(t, b, objects.Blob, noise(1, 300_000))
@@ -86,7 +87,7 @@ func TestCloseWithoutCommit(t *testing.T) {
 }
 
 func TestCommitOnce(t *testing.T) {
-	db := open(t, t.TempDir())
+	db := open(t, test.Dir(t))
 	b := batch(t, db, odb.BatchOptions{})
 	lane := b.Lane()
 	if err := b.Commit(t.Context(), odb.Staged); err == nil {
@@ -106,7 +107,7 @@ func TestCommitOnce(t *testing.T) {
 // The lock is held until Close, not until Commit: the record that names the
 // objects is written in between.
 func TestBatchHoldsLock(t *testing.T) {
-	dir := t.TempDir()
+	dir := test.Dir(t)
 	b := batch(t, open(t, dir), odb.BatchOptions{})
 	put(t, b, objects.Blob, []byte("hello"))
 	lock := filepath.Join(dir, "lock")
@@ -128,7 +129,7 @@ func TestBatchHoldsLock(t *testing.T) {
 }
 
 func TestPutOfWrongSize(t *testing.T) {
-	db := open(t, t.TempDir())
+	db := open(t, test.Dir(t))
 	for _, size := range []int{100, 2 << 20} {
 		for _, announced := range []int{size - 1, size + 1, size + 1<<20, 0, -1} {
 			b := batch(t, db, odb.BatchOptions{})
@@ -165,7 +166,7 @@ func (r *brokenReader) Read(p []byte) (int, error) {
 }
 
 func TestPutOfBrokenReader(t *testing.T) {
-	b := batch(t, open(t, t.TempDir()), odb.BatchOptions{})
+	b := batch(t, open(t, test.Dir(t)), odb.BatchOptions{})
 	for _, n := range []int{0, 100, 3 << 20} {
 		if _, err := b.Put(t.Context(), objects.Blob, 5<<20, &brokenReader{n}); !errors.Is(err, errBroken) {
 			t.Errorf("after %d bytes: %v", n, err)
@@ -180,7 +181,7 @@ func bigText(seed uint64) []byte {
 
 func TestLanes(t *testing.T) {
 	for _, size := range []int{odb.SmallBlock, odb.BigBlock} {
-		db := open(t, t.TempDir())
+		db := open(t, test.Dir(t))
 		b := batch(t, db, odb.BatchOptions{BlockSize: size})
 		var wg sync.WaitGroup
 		for worker := range uint64(4) {
@@ -226,7 +227,7 @@ func TestLanes(t *testing.T) {
 }
 
 func TestSpaceHasALimit(t *testing.T) {
-	lane := batch(t, open(t, t.TempDir()), odb.BatchOptions{}).Lane()
+	lane := batch(t, open(t, test.Dir(t)), odb.BatchOptions{}).Lane()
 	defer lane.Close()
 	if p, err := lane.Space(odb.MaxSpace); err != nil || len(p) != odb.MaxSpace {
 		t.Errorf("Space(MaxSpace) = %d bytes, %v", len(p), err)
@@ -252,7 +253,7 @@ func tree(n int, changed ...int) []byte {
 }
 
 func TestTreeDeltas(t *testing.T) {
-	dir := t.TempDir()
+	dir := test.Dir(t)
 	db := open(t, dir)
 	versions := [][]byte{tree(200), tree(200, 7), tree(200, 7, 8), tree(200, 7, 8, 100), tree(199, 7)}
 	var base objects.ID
@@ -295,7 +296,7 @@ func TestTreeDeltas(t *testing.T) {
 
 // A tree is stored whole if its base is not there, is no tree, or is not alike.
 func TestTreeWithoutGoodBase(t *testing.T) {
-	db := open(t, t.TempDir())
+	db := open(t, test.Dir(t))
 	b := batch(t, db, odb.BatchOptions{})
 	blob := put(t, b, objects.Blob, []byte("hello"))
 	other := put(t, b, objects.Tree, tree(10))
@@ -316,7 +317,7 @@ func TestTreeWithoutGoodBase(t *testing.T) {
 // Objects that several batches bring at the same time may be stored twice, and
 // are there when each has committed.
 func TestConcurrentBatches(t *testing.T) {
-	dir := t.TempDir()
+	dir := test.Dir(t)
 	var wg sync.WaitGroup
 	for range 8 {
 		wg.Go(func() {
@@ -355,7 +356,7 @@ func TestConcurrentBatches(t *testing.T) {
 }
 
 func TestReadMany(t *testing.T) {
-	db := open(t, t.TempDir())
+	db := open(t, test.Dir(t))
 	var ids []objects.ID
 	var bodies [][]byte
 	for round := range uint64(3) {
@@ -426,7 +427,7 @@ func TestReadMany(t *testing.T) {
 }
 
 func TestMissing(t *testing.T) {
-	dir := t.TempDir()
+	dir := test.Dir(t)
 	db := open(t, dir)
 	if got, err := db.Missing(t.Context(), []objects.ID{{1}}); err != nil || len(got) != 1 {
 		t.Errorf("Missing in an empty store = %v, %v", got, err)
@@ -447,7 +448,7 @@ func TestMissing(t *testing.T) {
 
 // Chunks live beneath blobs: nobody can ask for one.
 func TestChunksAreNoObjects(t *testing.T) {
-	db := open(t, t.TempDir())
+	db := open(t, test.Dir(t))
 	commit(t, db, odb.Staged, func(b *odb.Batch) { put(t, b, objects.Blob, noise(1, 2<<20)) })
 	chunks := 0
 	for info, err := range db.All(t.Context()) {
@@ -478,7 +479,7 @@ func TestChunksAreNoObjects(t *testing.T) {
 
 // Versions of a big blob share what did not change.
 func TestChunksAreShared(t *testing.T) {
-	dir := t.TempDir()
+	dir := test.Dir(t)
 	db := open(t, dir)
 	one := noise(1, 4<<20)
 	two := bytes.Clone(one)
@@ -495,7 +496,7 @@ func TestChunksAreShared(t *testing.T) {
 }
 
 func TestBodyAfterClose(t *testing.T) {
-	db := open(t, t.TempDir())
+	db := open(t, test.Dir(t))
 	big := text(1, 2<<20)
 	commit(t, db, odb.Staged, func(b *odb.Batch) { put(t, b, objects.Blob, big) })
 	o, err := db.Open(t.Context(), objects.Sum(objects.Blob, big))
@@ -513,7 +514,7 @@ func TestBodyAfterClose(t *testing.T) {
 }
 
 func TestNotADirectory(t *testing.T) {
-	name := filepath.Join(t.TempDir(), "file")
+	name := filepath.Join(test.Dir(t), "file")
 	if err := os.WriteFile(name, nil, 0o666); err != nil {
 		t.Fatal(err)
 	}

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"testing"
 
+	"github.com/cache-tool/cache-tool/internal/test"
 	"github.com/cache-tool/cache-tool/objects"
 	"github.com/cache-tool/cache-tool/objects/odb"
 )
@@ -12,7 +13,7 @@ import (
 func BenchmarkHit(b *testing.B) {
 	for _, packs := range []int{1, 7, 40} {
 		b.Run(fmt.Sprint("packs=", packs), func(b *testing.B) {
-			dir := b.TempDir()
+			dir := test.Dir(b)
 			db := open(b, dir)
 			var ids []objects.ID
 			for i := range packs {
@@ -49,7 +50,7 @@ func BenchmarkHit(b *testing.B) {
 
 // A miss of `run` ends in a small batch.
 func BenchmarkSmallBatch(b *testing.B) {
-	db := open(b, b.TempDir())
+	db := open(b, test.Dir(b))
 	n := uint64(0)
 	for b.Loop() {
 		commit(b, db, odb.Staged, func(batch *odb.Batch) {

@@ -61,7 +61,7 @@ func (db *DB) eachShown(ctx context.Context, id objects.ID, use func(hit) error)
 				return ctx.Err()
 			case errors.Is(err, errTooBig):
 				return err
-			case errors.Is(err, objects.ErrNotFound), errors.Is(err, errSkip):
+			case errors.Is(err, objects.ErrNotFound), errors.Is(err, errSkip), errors.Is(err, errTorn):
 			case errors.Is(err, fs.ErrNotExist):
 				gone = true
 			case errors.As(err, new(*pack.VersionError)):

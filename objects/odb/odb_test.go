@@ -9,6 +9,7 @@ import (
 	"math/rand/v2"
 	"testing"
 
+	"github.com/cache-tool/cache-tool/internal/test"
 	"github.com/cache-tool/cache-tool/objects"
 	"github.com/cache-tool/cache-tool/objects/odb"
 )
@@ -134,7 +135,7 @@ func TestPutAndRead(t *testing.T) {
 		all = append(all, object{objects.Blob, text(uint64(i+10), i)})
 	}
 	for _, d := range []odb.Durability{odb.Staged, odb.Durable} {
-		dir := t.TempDir()
+		dir := test.Dir(t)
 		db := open(t, dir)
 		b := batch(t, db, odb.BatchOptions{})
 		for _, o := range all {

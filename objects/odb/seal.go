@@ -57,7 +57,7 @@ func (db *DB) seal(ctx context.Context) error {
 			small = append(small, p)
 		case err == nil:
 			asIs = append(asIs, p)
-		case p.isForeign() && !errors.Is(err, fs.ErrNotExist):
+		case errors.Is(err, errTorn):
 			db.remove(p) // the power cut came first; db.open has told
 		}
 	}

@@ -43,6 +43,10 @@ type stored struct {
 	purged  bool  // the index was made anew because of damage in the pack
 }
 
+// errTorn says that a pack was staged when the power was cut, and is not whole.
+// It holds nothing that was promised.
+var errTorn = errors.New("the system stopped while the pack was written")
+
 // newStored returns the pack whose files are called base, nil if that is not the
 // name of a pack, or the pack is gone.
 func (db *DB) newStored(base string) *stored {
@@ -113,10 +117,11 @@ func (db *DB) open(p *stored) (*pack.Index, error) {
 func (db *DB) openIndex(p *stored) (*pack.Index, error) {
 	if p.isForeign() {
 		if err := checkSum(p); err != nil {
-			if !errors.Is(err, fs.ErrNotExist) {
-				db.warn(fmt.Errorf("pack %s was not finished before the system stopped: %w", p.base, err))
+			if !errors.Is(err, pack.ErrBadPack) {
+				return nil, err // gone, or not to be read now
 			}
-			return nil, err
+			db.warn(fmt.Errorf("pack %s was not finished before the system stopped: %w", p.base, err))
+			return nil, errTorn
 		}
 	}
 	x, err := pack.OpenIndex(p.path + indexExt)

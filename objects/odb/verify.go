@@ -91,6 +91,9 @@ func (v *verifier) problem(p Problem) {
 }
 
 func (v *verifier) pack(ctx context.Context, p *stored) error {
+	if p.isForeign() && errors.Is(checkSum(p), pack.ErrBadPack) {
+		return nil // a power cut came first; nothing was promised, and Seal removes it
+	}
 	err := v.checkPack(ctx, p)
 	switch {
 	case ctx.Err() != nil:
@@ -120,7 +123,10 @@ func (v *verifier) checkPack(ctx context.Context, p *stored) error {
 		if errors.As(err, new(*pack.VersionError)) {
 			return err
 		}
-		v.problem(Problem{Pack: p.base, Err: err})
+		if !p.isForeign() { // else the power was cut before it came to the disk
+			v.problem(Problem{Pack: p.base, Err: err})
+		}
+		v.db.suspect(p)
 		if x, err = v.db.open(p); err != nil { // made anew
 			return err
 		}

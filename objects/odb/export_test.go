@@ -1,0 +1,9 @@
+package odb
+
+// Reboot lets this process run after the system was started again, until restore
+// is called.
+func Reboot(id string) (restore func()) {
+	before := bootID
+	bootID = func() string { return id }
+	return func() { bootID = before }
+}
