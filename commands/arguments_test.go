@@ -81,3 +81,34 @@ func TestUnknownFlagNamesTheNearest(t *testing.T) {
 		t.Errorf("hints %q for a flag that is near nothing", got)
 	}
 }
+
+// Written out and read again, flags and arguments are what they were.
+func FuzzArrange(f *testing.F) {
+	for _, line := range []string{"key a --stage", "--base=x -m y key", "-lR -n5 --", "-- -x", "--base", "-", "--=", "-l=x", "--stage=false -7"} {
+		f.Add(line)
+	}
+	flags := []cli.Flag{
+		&cli.StringFlag{Name: "base"},
+		&cli.StringFlag{Name: "message", Aliases: []string{"m"}},
+		&cli.IntFlag{Name: "n"},
+		&cli.BoolFlag{Name: "stage"},
+		&cli.BoolFlag{Name: "long", Aliases: []string{"l"}},
+	}
+	f.Fuzz(func(t *testing.T, line string) {
+		given, arguments, _, err := arrange(strings.Split(line, " "), flags, flagsAnywhere)
+		if err != nil {
+			return
+		}
+		words := append(append(given.words(), "--"), arguments...)
+		again, sameArguments, _, err := arrange(words, flags, flagsFirst)
+		if err != nil {
+			t.Fatalf("%q: %v", words, err)
+		}
+		if got, want := strings.Join(again.words(), "\x00"), strings.Join(given.words(), "\x00"); got != want {
+			t.Errorf("flags %q, want %q", got, want)
+		}
+		if got, want := strings.Join(sameArguments, "\x00"), strings.Join(arguments, "\x00"); got != want {
+			t.Errorf("arguments %q, want %q", got, want)
+		}
+	})
+}

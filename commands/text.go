@@ -3,6 +3,7 @@ package commands
 import (
 	"fmt"
 	"strconv"
+	"strings"
 	"time"
 	"unicode/utf8"
 )
@@ -36,8 +37,8 @@ func size(n int64) string {
 
 // counted writes "1 file", "2 files".
 func counted[N int | int64](n N, one string) string {
-	if one[len(one)-1] == 'y' {
-		return plural(n, one, one[:len(one)-1]+"ies")
+	if stem, ok := strings.CutSuffix(one, "ry"); ok {
+		return plural(n, one, stem+"ries")
 	}
 	return plural(n, one, one+"s")
 }
