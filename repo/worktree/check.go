@@ -3,6 +3,7 @@ package worktree
 import (
 	"context"
 	"fmt"
+	"io"
 	"sync"
 	"time"
 
@@ -79,4 +80,17 @@ func (s *restore) sizeOf(ctx context.Context, d *wantDir, w *want) error {
 	}
 	w.size = size
 	return nil
+}
+
+// hashOpen returns the id of the first size bytes, zero if there are fewer.
+func hashOpen(fd int, size int64) (objects.ID, error) {
+	h := objects.NewHasher(objects.Blob, size)
+	body := &fileBody{fd: fd, left: size}
+	_, err := io.CopyBuffer(struct{ io.Writer }{h}, body, make([]byte, min(max(size, 1), 256<<10)))
+	if body.err == io.ErrUnexpectedEOF {
+		return objects.ID{}, nil
+	} else if err != nil {
+		return objects.ID{}, err
+	}
+	return h.ID()
 }

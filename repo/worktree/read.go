@@ -14,7 +14,6 @@ import (
 
 	"github.com/cache-tool/cache-tool/objects"
 	"github.com/cache-tool/cache-tool/objects/odb"
-	"github.com/cache-tool/cache-tool/repo/statcache"
 )
 
 // A file is a node that has to be read.
@@ -283,65 +282,4 @@ func (b *fileBody) Read(p []byte) (int, error) {
 	}
 	b.err = err
 	return n, err
-}
-
-// HashFile returns the id of the content of the file path, with the cache's help,
-// and stores nothing. A link is followed; what it leads to must be a file.
-func HashFile(ctx context.Context, c *statcache.Cache, path string) (objects.ID, objects.Mode, error) {
-	for try := range attempts {
-		if err := pause(ctx, try); err != nil {
-			return objects.ID{}, 0, err
-		}
-		id, mode, err := hashOnce(c, path)
-		if err != nil || !id.IsZero() {
-			return id, mode, pathError("read", path, err)
-		}
-	}
-	return objects.ID{}, 0, &ChangedError{path}
-}
-
-func hashOnce(c *statcache.Cache, path string) (id objects.ID, mode objects.Mode, err error) {
-	var st unix.Stat_t
-	if err := unix.Stat(path, &st); err != nil {
-		return id, 0, err
-	}
-	mode, ok := modeOf(uint32(st.Mode))
-	if !ok || mode.IsDir() {
-		return id, 0, unix.EINVAL
-	}
-	before := statcache.StatOf(&st)
-	if id, ok := c.Lookup(before); ok {
-		return id, mode, nil
-	}
-	started := time.Now()
-	fd, err := openAt(unix.AT_FDCWD, path, unix.O_RDONLY|unix.O_NONBLOCK, 0)
-	if err != nil {
-		return id, 0, err
-	}
-	defer unix.Close(fd)
-	id, err = hashOpen(fd, before.Size)
-	if err != nil || id.IsZero() {
-		return id, 0, err
-	}
-	if err := fstat(fd, &st); err != nil {
-		return id, 0, err
-	}
-	if statcache.StatOf(&st) != before {
-		return objects.ID{}, 0, nil
-	}
-	c.Record(before, id, started)
-	return id, mode, nil
-}
-
-// hashOpen returns the id of the first size bytes, zero if there are fewer.
-func hashOpen(fd int, size int64) (objects.ID, error) {
-	h := objects.NewHasher(objects.Blob, size)
-	body := &fileBody{fd: fd, left: size}
-	_, err := io.CopyBuffer(struct{ io.Writer }{h}, body, make([]byte, min(max(size, 1), 256<<10)))
-	if body.err == io.ErrUnexpectedEOF {
-		return objects.ID{}, nil
-	} else if err != nil {
-		return objects.ID{}, err
-	}
-	return h.ID()
 }

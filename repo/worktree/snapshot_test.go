@@ -20,7 +20,6 @@ import (
 	"github.com/cache-tool/cache-tool/objects"
 	"github.com/cache-tool/cache-tool/objects/odb"
 	"github.com/cache-tool/cache-tool/objects/trees"
-	"github.com/cache-tool/cache-tool/repo/statcache"
 )
 
 // paths lists what is in a snapshot.
@@ -213,9 +212,9 @@ func TestPlaces(t *testing.T) {
 			t.Errorf("%s:\n%s", tt.name, diff)
 		}
 		to := t.TempDir()
-		targets, err := Targets(ctx, s.db, snap.Payload, snap.Files, map[string]string{"base": to, "home": to})
+		found, err := targets(ctx, s.db, snap.Payload, snap.Files, map[string]string{"base": to, "home": to})
 		must(t, err)
-		_, err = Restore(ctx, s.db, targets, RestoreOptions{})
+		_, err = Restore(ctx, s.db, found, RestoreOptions{})
 		must(t, err)
 		for _, p := range tt.places {
 			_, rel, _ := strings.Cut(p.Name, "/")
@@ -460,28 +459,6 @@ func TestCancelledSnapshot(t *testing.T) {
 	}
 	if _, err = Take(cancelled, w, s.db, []Place{{Name: "base", Path: dir}}, SnapshotOptions{Parallel: 1}); !errors.Is(err, context.Canceled) {
 		t.Errorf("cancelled before: %v", err)
-	}
-}
-
-func TestHashFile(t *testing.T) {
-	dir := t.TempDir()
-	files(t, dir, map[string]string{"a": "hello", "l": "-> a", "d/": ""})
-	settle()
-	c := statcache.Open(filepath.Join(dir, "stat"))
-	for range 2 {
-		for _, name := range []string{"a", "l"} {
-			id, mode, err := HashFile(ctx, c, filepath.Join(dir, name))
-			if err != nil || id != objects.Sum(objects.Blob, []byte("hello")) || mode != objects.ModeFile {
-				t.Errorf("%s: %v %o %v", name, id, mode, err)
-			}
-		}
-		must(t, c.Flush(ctx))
-		c = statcache.Open(filepath.Join(dir, "stat"))
-	}
-	for _, name := range []string{"d", "absent"} {
-		if _, _, err := HashFile(ctx, c, filepath.Join(dir, name)); err == nil {
-			t.Errorf("%s: no error", name)
-		}
 	}
 }
 

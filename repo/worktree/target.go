@@ -1,7 +1,6 @@
 package worktree
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"path"
@@ -11,41 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/cache-tool/cache-tool/objects"
-	"github.com/cache-tool/cache-tool/objects/entry"
-	"github.com/cache-tool/cache-tool/objects/trees"
 )
-
-// Targets returns the targets that bring an entry back: for each of files what
-// stands there in the payload, and goes into the directory that dirs has for the
-// first part of its path. Files for whose first part dirs has nothing are left
-// out.
-func Targets(ctx context.Context, r objects.Reader, payload objects.Entries, files []entry.Files, dirs map[string]string) ([]Target, error) {
-	var targets []Target
-	for _, f := range files {
-		first, rest, _ := strings.Cut(f.Path, "/")
-		dir, ok := dirs[first]
-		if !ok {
-			continue
-		}
-		e, ok := payload.Find(first)
-		if ok && rest != "" {
-			var err error
-			if e, err = trees.Lookup(ctx, r, e.ID, rest); err != nil {
-				return nil, fmt.Errorf("%s: %w", f.Path, err)
-			}
-		} else if !ok {
-			return nil, fmt.Errorf("%s: %w", f.Path, objects.ErrNotFound)
-		}
-		names := strings.Split(rest, "/")
-		for i, name := range names {
-			names[i] = entry.UnescapeName(name)
-		}
-		targets = append(targets, Target{
-			Dir: dir, Name: strings.Join(names, "/"), Mode: e.Mode, ID: e.ID, Modes: f.Modes, Times: f.Times,
-		})
-	}
-	return targets, nil
-}
 
 // A target is a Target that is being restored.
 type target struct {

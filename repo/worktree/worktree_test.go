@@ -18,6 +18,7 @@ import (
 	"github.com/cache-tool/cache-tool/objects"
 	"github.com/cache-tool/cache-tool/objects/entry"
 	"github.com/cache-tool/cache-tool/objects/odb"
+	"github.com/cache-tool/cache-tool/objects/trees"
 	"github.com/cache-tool/cache-tool/repo/statcache"
 )
 
@@ -89,12 +90,12 @@ func (s *store) take(dir string, o SnapshotOptions) Snapshot {
 
 func (s *store) tryRestore(snap Snapshot, dir string, o RestoreOptions) (Report, error) {
 	s.tb.Helper()
-	targets, err := Targets(ctx, s.db, snap.Payload, snap.Files, map[string]string{"base": dir})
+	found, err := targets(ctx, s.db, snap.Payload, snap.Files, map[string]string{"base": dir})
 	if err != nil {
 		s.tb.Fatal(err)
 	}
 	o.Cache = s.cache
-	report, err := Restore(ctx, s.db, targets, o)
+	report, err := Restore(ctx, s.db, found, o)
 	s.reopen()
 	return report, err
 }
@@ -306,4 +307,36 @@ func TestDeep(t *testing.T) {
 	for _, dir := range []string{from, to} {
 		must(t, removeAll(unix.AT_FDCWD, dir))
 	}
+}
+
+// targets returns the targets that bring an entry back: for each of files what
+// stands there in the payload, and goes into the directory that dirs has for the
+// first part of its path. Files for whose first part dirs has nothing are left
+// out.
+func targets(ctx context.Context, r objects.Reader, payload objects.Entries, files []entry.Files, dirs map[string]string) ([]Target, error) {
+	var found []Target
+	for _, f := range files {
+		first, rest, _ := strings.Cut(f.Path, "/")
+		dir, ok := dirs[first]
+		if !ok {
+			continue
+		}
+		e, ok := payload.Find(first)
+		if ok && rest != "" {
+			var err error
+			if e, err = trees.Lookup(ctx, r, e.ID, rest); err != nil {
+				return nil, fmt.Errorf("%s: %w", f.Path, err)
+			}
+		} else if !ok {
+			return nil, fmt.Errorf("%s: %w", f.Path, objects.ErrNotFound)
+		}
+		names := strings.Split(rest, "/")
+		for i, name := range names {
+			names[i] = entry.UnescapeName(name)
+		}
+		found = append(found, Target{
+			Dir: dir, Name: strings.Join(names, "/"), Mode: e.Mode, ID: e.ID, Modes: f.Modes, Times: f.Times,
+		})
+	}
+	return found, nil
 }
