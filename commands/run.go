@@ -33,8 +33,10 @@ flags name: inputs by their content, variables by their values.
 
 An input is a file, a directory with all that is in it, or a pattern with *, ** and
 {a,b}. With --depfile the command itself lists what it reads, as "gcc -MD" does.
-Without --out only what is printed is kept. A command that reads standard input
-needs --stdin, or it finds it empty. Exit codes other than 0 are kept only with
+With --depfile a new header that would be found earlier than a known one is not
+noticed. Without --out only what is printed is kept. A directory that is put back keeps
+what else is in it. A command that reads standard input needs --stdin, or it finds it
+empty. Exit codes other than 0 are kept only with
 --cache-failures. Nothing is kept where an input changed while the command ran, where
 an output is missing, or after a signal. "cache-tool explain" tells why a run missed.
 
