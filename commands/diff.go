@@ -42,19 +42,28 @@ cache-tool diff main~1 main deps`),
 					return stagedChanges(ctx, r, d.branch, fn)
 				})
 			}
-			a, err := objects.ReadCommit(ctx, r.DB, d.old)
+			a, err := treeAt(ctx, r, d.old)
 			if err != nil {
 				return err
 			}
-			b, err := objects.ReadCommit(ctx, r.DB, d.new)
+			b, err := treeAt(ctx, r, d.new)
 			if err != nil {
 				return err
 			}
 			return s.showEntries(d, func(fn func(entryChange) error) error {
-				return diffEntries(ctx, r, a.Tree, b.Tree, fn)
+				return diffEntries(ctx, r, a, b, fn)
 			})
 		},
 	}
+}
+
+// treeAt returns the tree of a commit, the empty one where there is none yet.
+func treeAt(ctx context.Context, r *repo.Repo, commit objects.ID) (objects.ID, error) {
+	if commit.IsZero() {
+		return objects.EmptyTree, nil
+	}
+	c, err := objects.ReadCommit(ctx, r.DB, commit)
+	return c.Tree, err
 }
 
 // A diffing is what diff was asked to compare.

@@ -8,6 +8,7 @@ import (
 	"syscall"
 
 	"github.com/cache-tool/cache-tool/objects"
+	"github.com/cache-tool/cache-tool/refs"
 )
 
 // The exit codes that a shell may rely on.
@@ -84,6 +85,8 @@ func hintsOf(err error) []string {
 	}
 	var damaged *objects.DamagedError
 	switch {
+	case errors.As(err, new(*refs.ConflictError)):
+		return []string{"another process moved it meanwhile: run the command again"}
 	case errors.As(err, &damaged):
 		return []string{`run "cache-tool fsck" to see everything that is damaged`}
 	case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT):
@@ -101,6 +104,7 @@ func codeOf(ctx context.Context, err error) int {
 		usage       *usageError
 		miss        *missError
 		conflict    *conflictError
+		lost        *refs.ConflictError
 		interrupted Interrupted
 	)
 	switch {
@@ -116,7 +120,7 @@ func codeOf(ctx context.Context, err error) int {
 		return exitUsage
 	case errors.As(err, &miss):
 		return exitMiss
-	case errors.As(err, &conflict):
+	case errors.As(err, &conflict), errors.As(err, &lost):
 		return exitConflict
 	}
 	return exitError

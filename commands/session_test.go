@@ -5,11 +5,15 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"os"
 	"strings"
 	"syscall"
 	"testing"
+
+	"github.com/cache-tool/cache-tool/objects"
+	"github.com/cache-tool/cache-tool/refs"
 )
 
 func testSession() (s *session, out, err *bytes.Buffer) {
@@ -68,6 +72,8 @@ func TestExitCodes(t *testing.T) {
 		{t.Context(), usagef("what?"), 2, "cache-tool: what?\n"},
 		{t.Context(), withHint(missf("not there"), "look elsewhere"), 3, "cache-tool: not there\nhint: look elsewhere\n"},
 		{t.Context(), &conflictError{text: "both"}, 4, "cache-tool: both\n"},
+		{t.Context(), fmt.Errorf("reset: %w", &refs.ConflictError{Name: "refs/heads/main", Is: objects.ID{1}, Expected: objects.ID{2}}), 4,
+			"cache-tool: reset: refs/heads/main is at 010000000000, expected 020000000000\nhint: another process moved it meanwhile: run the command again\n"},
 		{t.Context(), exitStatus(7), 7, ""},
 		{t.Context(), errPipe, 141, ""},
 		{interrupted, context.Canceled, 143, "cache-tool: interrupted\n"},
