@@ -1,10 +1,10 @@
 #!/bin/sh
-# soak.sh -- run every test at its full counts and sum it up.
+# soak.sh [PACKAGE…] -- run every test at its full counts and sum it up.
 set -u
 log=$(mktemp)
 trap 'rm -f "$log"' EXIT
 began=$(date +%s)
-CACHE_TOOL_SOAK=1 go test -count=1 -timeout 12h -v ./... >"$log" 2>&1
+CACHE_TOOL_SOAK=1 go test -count=1 -timeout 12h -v "${@:-./...}" >"$log" 2>&1
 status=$?
 grep -E '^(FAIL|ok|---? FAIL|panic:|\?)' "$log"
 echo
