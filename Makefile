@@ -12,6 +12,9 @@ BUILD = CGO_ENABLED=0 $(GO) build -trimpath -ldflags '-s -w' -tags urfave_cli_no
 STATICCHECK = honnef.co/go/tools/cmd/staticcheck@latest
 GOVULNCHECK = golang.org/x/vuln/cmd/govulncheck@latest
 
+# WebDAV servers to test against, each started by its test on a port of its own.
+SERVERS = apache2:apache2-bin nginx:libnginx-mod-http-dav-ext lighttpd:lighttpd-mod-webdav rclone
+
 .PHONY: all build demo test soak bench lint clean
 all: build
 
@@ -24,14 +27,14 @@ demo: build
 	@PATH="$(CURDIR)/build:$$PATH" tests/demo.sh
 
 test:
-	@tests/need.sh git gcc ccache zstd
+	@tests/need.sh git gcc ccache zstd $(SERVERS)
 	$(GO) vet ./...
 	$(GO) test ./...
 	@if command -v gcc >/dev/null; then set -x; CGO_ENABLED=1 $(GO) test -race ./...; \
 	else echo 'no gcc: the race detector is left out'; fi
 
 soak:
-	@tests/need.sh git gcc ccache zstd
+	@tests/need.sh git gcc ccache zstd $(SERVERS)
 	@tests/soak.sh
 
 bench: build

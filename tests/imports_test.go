@@ -32,10 +32,11 @@ var mayImport = map[string][]string{
 	"repo/stage":     {"internal/durable", "objects", "objects/entry", "objects/trees", xsys},
 	"repo/statcache": {"internal/durable", "objects", xsys},
 
-	"sync/auth":          {},
 	"sync/remote/bucket": {"objects", "objects/pack", "refs", "sync/remote", xsync},
 	"sync/remote/dir":    {"internal/durable", "sync/remote"},
+	"sync/remote/webdav": {"sync/auth", "sync/remote"},
 	"sync/remote":        {"objects", "refs"},
+	"sync/auth":          {},
 
 	"refs": {"internal/durable", "objects", xsys},
 

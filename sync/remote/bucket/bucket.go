@@ -24,7 +24,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"iter"
 	"maps"
 	"math/rand/v2"
@@ -95,12 +94,7 @@ func (r *Remote) readState(ctx context.Context, root remote.Root) (*State, error
 	if root.IsZero() {
 		return newState(), nil
 	}
-	body, err := r.b.Get(ctx, rootFile(root.Hash), 0, -1)
-	if err != nil {
-		return nil, err
-	}
-	defer body.Close()
-	data, err := io.ReadAll(io.LimitReader(body, maxState+1))
+	data, err := r.readAll(ctx, rootFile(root.Hash), maxState+1)
 	if err != nil {
 		return nil, err
 	}

@@ -166,10 +166,7 @@ func (r *Remote) findIn(ctx context.Context, x *index, ids []objects.ID, order [
 			continue
 		}
 		g.Go(func() error {
-			body, err := r.b.Get(ctx, x.info.file(), x.info.Head+int64(s.from)*entrySize, int64(s.to-s.from)*entrySize)
-			if err != nil {
-				return err
-			}
+			body := r.stream(ctx, x.info.file(), x.info.Head+int64(s.from)*entrySize, int64(s.to-s.from)*entrySize)
 			defer body.Close()
 			return x.scan(bufio.NewReaderSize(body, 64<<10), s, ids, fn)
 		})
@@ -197,30 +194,6 @@ func (x *index) scan(entries io.Reader, s span, ids []objects.ID, fn func(int, e
 		}
 	}
 	return nil
-}
-
-// read reads n bytes of a file, and takes no more memory than arrives. If the
-// connection breaks, it goes on where that happened.
-func (r *Remote) read(ctx context.Context, name string, off, n int64) ([]byte, error) {
-	var data bytes.Buffer
-	const tries = 4
-	for try := 1; ; try++ {
-		have := int64(data.Len())
-		body, err := r.b.Get(ctx, name, off+have, n-have)
-		if err == nil {
-			_, err = io.CopyN(&data, body, n-have)
-			body.Close()
-		}
-		if err == nil {
-			return data.Bytes(), nil
-		}
-		if try == tries || ctx.Err() != nil || errors.Is(err, remote.ErrNotFound) || errors.Is(err, remote.ErrDenied) {
-			return nil, fmt.Errorf("%s: %w", name, err)
-		}
-		if err := pause(ctx, 3+try); err != nil {
-			return nil, err
-		}
-	}
 }
 
 // Missing returns those of ids that are in no live pack.
@@ -254,7 +227,6 @@ func (r *Remote) rely(p PackName) {
 // again calls fn with a view, and again with a later one as long as fn finds
 // that a file of its view is gone.
 func (r *Remote) again(ctx context.Context, first func(context.Context) (*view, error), fn func(*view) error) (*view, error) {
-	const tries = 5
 	v, err := first(ctx)
 	for try := 1; err == nil; try++ {
 		if err = fn(v); !errors.Is(err, remote.ErrNotFound) || try == tries {

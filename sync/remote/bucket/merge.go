@@ -37,10 +37,7 @@ type source struct {
 
 // open adds an index of the bucket.
 func (m *merge) open(ctx context.Context, r *Remote, info IndexInfo) error {
-	body, err := r.b.Get(ctx, info.file(), 0, info.Size)
-	if err != nil {
-		return err
-	}
+	body := r.stream(ctx, info.file(), 0, info.Size)
 	sum := sha256.New()
 	proving := io.TeeReader(body, sum)
 	if info.Head > min(maxHead, info.Size) {
@@ -59,7 +56,7 @@ func (m *merge) open(ctx context.Context, r *Remote, info IndexInfo) error {
 		body.Close()
 		return err
 	}
-	m.add(x, bufio.NewReaderSize(proving, 64<<10), func() { body.Close() })
+	m.add(x, bufio.NewReaderSize(proving, 64<<10), body.Close)
 	m.sources[len(m.sources)-1].sum = sum
 	return nil
 }

@@ -391,7 +391,7 @@ func testRaceUpdate(t *testing.T, open func() remote.Remote) {
 // testRacePushes lets clients push to branches of their own: nothing that was
 // acknowledged is missing.
 func testRacePushes(t *testing.T, open func() remote.Remote) {
-	rounds := test.Count(t, 100)
+	rounds := test.Count(t, 50)
 	var wg sync.WaitGroup
 	for i := range racers {
 		wg.Go(func() {

@@ -1,0 +1,264 @@
+package webdav
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net/http"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/cache-tool/cache-tool/sync/auth"
+	"github.com/cache-tool/cache-tool/sync/remote"
+)
+
+// A request can be sent again.
+type request struct {
+	method, url string
+	header      map[string]string
+	body        io.ReaderAt
+	size        int64
+}
+
+// A StatusError is an answer that is not the one that was hoped for.
+type StatusError struct {
+	Method, URL string
+	Code        int
+	Reason      string        // what the server says about it, shortened
+	Wait        time.Duration // before trying again, if the server says so
+}
+
+func (e *StatusError) Error() string {
+	s := fmt.Sprintf("%s %s: %d %s", e.Method, e.URL, e.Code, http.StatusText(e.Code))
+	if e.Reason != "" {
+		s += " (" + e.Reason + ")"
+	}
+	return s
+}
+
+// Is makes the usual codes answer to what callers ask for.
+func (e *StatusError) Is(target error) bool {
+	switch e.Code {
+	case http.StatusNotFound, http.StatusGone:
+		return target == remote.ErrNotFound
+	case http.StatusUnauthorized, http.StatusForbidden, http.StatusProxyAuthRequired:
+		return target == remote.ErrDenied
+	case http.StatusInsufficientStorage:
+		return target == syscall.ENOSPC
+	}
+	return false
+}
+
+// code returns the code of an answer, 0 if err is none.
+func code(err error) int {
+	var status *StatusError
+	if errors.As(err, &status) {
+		return status.Code
+	}
+	return 0
+}
+
+// transient reports whether there is sense in trying again.
+func transient(err error) bool {
+	switch code(err) {
+	case 0:
+		return err != nil && !errors.Is(err, auth.ErrUnencrypted) && !isTLS(err)
+	case http.StatusRequestTimeout, http.StatusTooEarly, http.StatusTooManyRequests, http.StatusLocked,
+		http.StatusInternalServerError, http.StatusBadGateway, http.StatusServiceUnavailable, http.StatusGatewayTimeout:
+		return true
+	}
+	return false
+}
+
+// isTLS reports whether the certificates are wrong: that does not pass.
+func isTLS(err error) bool {
+	return strings.Contains(err.Error(), "x509: ") || strings.Contains(err.Error(), "tls: ")
+}
+
+// errSilent says that nothing came, or went, for too long.
+var errSilent = errors.New("the server is silent")
+
+// send sends a request until it is answered, and not with an error that passes.
+func (b *Bucket) send(ctx context.Context, req request) (*http.Response, error) {
+	for try := 1; ; try++ {
+		resp, err := b.once(ctx, req)
+		if err == nil || try == b.o.Tries || !transient(err) || ctx.Err() != nil {
+			return resp, err
+		}
+		if err := b.pause(ctx, try, err); err != nil {
+			return nil, err
+		}
+	}
+}
+
+// do is send for those who look at no body.
+func (b *Bucket) do(ctx context.Context, req request) error {
+	resp, err := b.send(ctx, req)
+	if err == nil {
+		drop(resp)
+	}
+	return err
+}
+
+// doOnce is do without trying again.
+func (b *Bucket) doOnce(ctx context.Context, req request) error {
+	resp, err := b.once(ctx, req)
+	if err == nil {
+		drop(resp)
+	}
+	return err
+}
+
+// drop reads what is left of a short body, so that the connection can be used
+// again.
+func drop(resp *http.Response) {
+	io.Copy(io.Discard, io.LimitReader(resp.Body, 64<<10))
+	resp.Body.Close()
+}
+
+// pause waits longer from try to try, and as long as the server says; never as
+// long as others do.
+func (b *Bucket) pause(ctx context.Context, try int, cause error) error {
+	wait := min(30*time.Second, b.o.Pause<<min(try-1, 10))
+	wait = wait/2 + rand.N(wait)
+	var status *StatusError
+	if errors.As(cause, &status) {
+		wait = max(wait, min(status.Wait, b.o.Patience))
+	}
+	timer := time.NewTimer(wait)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+		return fmt.Errorf("%w, after: %w", ctx.Err(), cause)
+	case <-timer.C:
+		return nil
+	}
+}
+
+// bigBody is from where on a server is asked before it is sent all of it.
+const bigBody = 1 << 20
+
+// once sends a request, and makes an error of an answer outside of 200 to 299.
+func (b *Bucket) once(ctx context.Context, r request) (*http.Response, error) {
+	watch, ctx := newWatchdog(ctx, b.o.Patience)
+	req, err := http.NewRequestWithContext(ctx, r.method, r.url, nil)
+	if err != nil {
+		watch.stop()
+		return nil, err
+	}
+	req.Header.Set("User-Agent", "cache-tool")
+	for name, value := range r.header {
+		req.Header.Set(name, value)
+	}
+	if r.body != nil {
+		req.GetBody = func() (io.ReadCloser, error) {
+			return io.NopCloser(&watched{io.NewSectionReader(r.body, 0, r.size), watch}), nil
+		}
+		req.Body, _ = req.GetBody()
+		if req.ContentLength = r.size; r.size == 0 {
+			req.Body, req.GetBody = http.NoBody, nil
+		}
+		if r.size > bigBody {
+			req.Header.Set("Expect", "100-continue")
+		}
+	}
+	resp, err := b.http.Do(req)
+	if err != nil {
+		err = watch.cause(ctx, err)
+		watch.stop()
+		return nil, err
+	}
+	resp.Body = &watchedBody{watched{resp.Body, watch}, resp.Body, ctx}
+	if resp.StatusCode < 200 || resp.StatusCode > 299 {
+		return nil, statusError(r, resp)
+	}
+	return resp, nil
+}
+
+func statusError(r request, resp *http.Response) error {
+	defer drop(resp)
+	e := &StatusError{Method: r.method, URL: r.url, Code: resp.StatusCode}
+	if resp.StatusCode >= 300 && resp.StatusCode < 400 {
+		e.Reason = "to " + resp.Header.Get("Location")
+	}
+	if after := resp.Header.Get("Retry-After"); after != "" {
+		if seconds, err := strconv.Atoi(after); err == nil {
+			e.Wait = time.Duration(min(max(seconds, 0), 3600)) * time.Second
+		} else if at, err := http.ParseTime(after); err == nil {
+			e.Wait = time.Until(at)
+		}
+	}
+	if strings.HasPrefix(resp.Header.Get("Content-Type"), "text/plain") {
+		text, _ := io.ReadAll(io.LimitReader(resp.Body, 200))
+		e.Reason = strings.ToValidUTF8(strings.Join(strings.Fields(string(text)), " "), "?")
+	}
+	return e
+}
+
+// A watchdog ends a request in which nothing moves for too long.
+type watchdog struct {
+	timer    *time.Timer
+	patience time.Duration
+	cancel   context.CancelCauseFunc
+}
+
+func newWatchdog(ctx context.Context, patience time.Duration) (*watchdog, context.Context) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	w := &watchdog{patience: patience, cancel: cancel}
+	w.timer = time.AfterFunc(patience, func() { cancel(fmt.Errorf("%w for %v", errSilent, patience)) })
+	return w, ctx
+}
+
+func (w *watchdog) touch() { w.timer.Reset(w.patience) }
+
+func (w *watchdog) stop() {
+	w.timer.Stop()
+	w.cancel(nil)
+}
+
+// cause says why a request ended early, if it was the watchdog.
+func (w *watchdog) cause(ctx context.Context, err error) error {
+	if cause := context.Cause(ctx); errors.Is(cause, errSilent) {
+		return cause
+	}
+	return err
+}
+
+// watched is a body that is being sent or read.
+type watched struct {
+	io.Reader
+	watch *watchdog
+}
+
+func (r *watched) Read(p []byte) (int, error) {
+	n, err := r.Reader.Read(p)
+	if n > 0 {
+		r.watch.touch()
+	}
+	return n, err
+}
+
+// watchedBody is the body of an answer. Closing it ends the request.
+type watchedBody struct {
+	watched
+	body io.Closer
+	ctx  context.Context
+}
+
+func (b *watchedBody) Read(p []byte) (int, error) {
+	n, err := b.watched.Read(p)
+	if err != nil && err != io.EOF {
+		err = b.watch.cause(b.ctx, err)
+	}
+	return n, err
+}
+
+func (b *watchedBody) Close() error {
+	err := b.body.Close()
+	b.watch.stop()
+	return err
+}
