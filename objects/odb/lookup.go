@@ -122,7 +122,7 @@ func (db *DB) has(ctx context.Context, id *objects.ID) (bool, error) {
 	if db.holds(s.packs, id) {
 		return true, nil
 	}
-	err = db.eachCopy(ctx, *id, func(hit) error { return nil })
+	err = db.eachShown(ctx, *id, func(hit) error { return nil })
 	if errors.Is(err, objects.ErrNotFound) {
 		return false, nil
 	}
@@ -165,6 +165,9 @@ func (db *DB) Missing(ctx context.Context, ids []objects.ID) ([]objects.ID, erro
 	var missing []objects.ID
 	for i := range ids {
 		ok, err := db.has(ctx, &ids[i])
+		if err == nil && !ok && db.suspectAll() {
+			ok, err = db.has(ctx, &ids[i])
+		}
 		if err != nil {
 			return nil, err
 		}
