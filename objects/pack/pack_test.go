@@ -191,11 +191,10 @@ func TestNewerVersion(t *testing.T) {
 		binary.BigEndian.PutUint32(p[4:], 2)
 		return p
 	}
-	f := file(t, newer(packed))
-	_, readErr := f.ReadAt(make([]byte, 1), 0)
+	_, sumErr := pack.CheckSum(bytes.NewReader(newer(packed)), int64(len(packed)))
 	_, rebuildErr := pack.Rebuild(new(bytes.Buffer), bytes.NewReader(newer(packed)), int64(len(packed)), name)
 	_, indexErr := pack.ParseIndex(newer(index))
-	for what, err := range map[string]error{"read": readErr, "rebuild": rebuildErr, "index": indexErr} {
+	for what, err := range map[string]error{"checksum": sumErr, "rebuild": rebuildErr, "index": indexErr} {
 		if v := new(pack.VersionError); !errors.As(err, &v) || v.Version != 2 {
 			t.Errorf("%s: %v", what, err)
 		}
@@ -242,10 +241,47 @@ func TestFind(t *testing.T) {
 				t.Fatalf("found what is not there")
 			}
 		}
+		others := noise(1, 2000*objects.IDSize)
+		for ; len(others) > 0; others = others[objects.IDSize:] {
+			id := objects.ID(others[:objects.IDSize])
+			if _, ok, err := x.Find(&id); ok || err != nil {
+				t.Fatal(ok, err)
+			}
+		}
 		for _, id := range []objects.ID{{}, objects.ID(bytes.Repeat([]byte{0xff}, 32))} {
 			if _, ok, err := x.Find(&id); ok || err != nil {
 				t.Errorf("Find(%s) = %v, %v", id, ok, err)
 			}
+		}
+	}
+}
+
+// Ids that somebody has chosen are not evenly spread.
+func TestFindAmongChosenIDs(t *testing.T) {
+	chosen := func(i int) (id objects.ID) {
+		binary.BigEndian.PutUint32(id[28:], uint32(i*i))
+		if i%3 == 0 {
+			binary.BigEndian.PutUint16(id[1:], uint16(i))
+		}
+		return id
+	}
+	var block []item
+	for i := range 5000 {
+		block = append(block, item{pack.Recipe, pack.AppendRecipe(nil, chosen(i+1), 0, nil)})
+	}
+	_, index, _ := build(t, block)
+	x, err := pack.ParseIndex(index)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range block {
+		id := chosen(i + 1)
+		if e, ok, err := x.Find(&id); !ok || err != nil || e.Record != uint32(i) {
+			t.Fatalf("%d: %+v, %v, %v", i, e, ok, err)
+		}
+		id[31]++
+		if _, ok, _ := x.Find(&id); ok {
+			t.Fatalf("found what is not there")
 		}
 	}
 }

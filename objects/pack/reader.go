@@ -40,12 +40,7 @@ func (f *File) open() error {
 		}
 		f.fd = fd
 		runtime.AddCleanup(f, func(fd int) { unix.Close(fd) }, fd)
-		head := make([]byte, headerSize)
-		if err := f.readAt(head, 0); err != nil {
-			f.err = badPack("%s: %w", f.path, err)
-		} else if err := checkMagic(head, packMagic, "pack", ErrBadPack); err != nil {
-			f.err = fmt.Errorf("%s: %w", f.path, err)
-		}
+		// The header is not looked at: the index has the pack's name and version.
 	})
 	return f.err
 }
