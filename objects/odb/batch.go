@@ -65,12 +65,13 @@ type Batch struct {
 	committed          atomic.Bool
 	huge               atomic.Int64 // bytes of huge blobs so far
 
-	mu     sync.Mutex
-	lanes  map[*Lane]bool // that are not closed
-	left   []*openBlock   // of lanes that are
-	free   []*pack.Block  // for lanes
-	err    error          // the first failure: Commit must not succeed after it
-	closed bool
+	mu      sync.Mutex
+	lanes   map[*Lane]bool // that are not closed
+	left    []*openBlock   // of lanes that are
+	free    []*pack.Block  // for lanes
+	presses []*press
+	err     error // the first failure: Commit must not succeed after it
+	closed  bool
 }
 
 // ErrClosed says that a batch was committed or closed before.
@@ -114,6 +115,10 @@ func (b *Batch) Close() {
 	b.closed = true
 	b.metaPack.abort()
 	b.dataPack.abort()
+	for _, p := range b.presses {
+		compress.PutEncoder(p.encoder)
+	}
+	b.presses, b.free = nil, nil
 	b.lock.Unlock()
 	b.lock = nil
 }

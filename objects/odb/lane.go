@@ -17,10 +17,12 @@ import (
 // given one after the other is stored one after the other: bring alike things
 // together, in the order in which they will be wanted.
 type Lane struct {
-	b          *Batch
-	open, fast shelf      // fast is for chunks of huge blobs
-	pending    chan error // of the block that is being written
-	slabs      slabs
+	b       *Batch
+	open    shelf
+	chunks  shelf      // if blocks of the batch are too small for chunks
+	fast    shelf      // for chunks of huge blobs
+	pending chan error // of the block that is being written
+	slabs   slabs
 }
 
 // A shelf is a lane's open block, nil if it has none, and how to begin another.
@@ -32,7 +34,12 @@ type shelf struct {
 
 // Lane returns a new lane. Each is closed before Commit.
 func (b *Batch) Lane() *Lane {
-	l := &Lane{b: b, open: shelf{size: b.o.BlockSize, level: b.o.Level}, fast: shelf{size: fastBlock, level: fastLevel}}
+	l := &Lane{
+		b:      b,
+		open:   shelf{size: b.o.BlockSize, level: b.o.Level},
+		chunks: shelf{size: chunkBlock, level: b.o.Level},
+		fast:   shelf{size: chunkBlock, level: fastLevel},
+	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.lanes[l] = true
@@ -103,10 +110,16 @@ func (l *Lane) begin(s *shelf, n int) {
 	}
 }
 
-// handOver writes an open block in the background, one at a time.
+// handOver writes an open block, in the background unless it is big: then so much
+// memory is in use already that there had better be more lanes.
 func (l *Lane) handOver(s *shelf) error {
 	if err := l.settle(); err != nil {
 		return err
+	}
+	if s.size > chunkBlock {
+		full := s.openBlock
+		s.openBlock = nil
+		return full.write()
 	}
 	full, done := s.openBlock, make(chan error, 1)
 	s.openBlock, l.pending = nil, done
@@ -128,7 +141,7 @@ func (l *Lane) settle() error {
 // part of the batch all the same.
 func (l *Lane) Close() error {
 	err := l.settle()
-	for _, s := range []*shelf{&l.open, &l.fast} {
+	for _, s := range []*shelf{&l.open, &l.chunks, &l.fast} {
 		if s.openBlock == nil {
 			continue
 		}

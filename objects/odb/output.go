@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"path/filepath"
+	"slices"
 	"sync"
 
 	"github.com/cache-tool/cache-tool/internal/durable"
@@ -123,11 +124,10 @@ func (o *openBlock) write() error {
 	if err != nil {
 		return o.b.fail(err)
 	}
-	buf, e := scratch.Get().(*[]byte), compress.GetEncoder(o.level, o.block.Len())
-	*buf = o.block.AppendTo((*buf)[:0], e)
-	compress.PutEncoder(e)
-	o.number, err = w.Append(*buf, o.block.Records)
-	scratch.Put(buf)
+	p := o.b.press(o.level, o.block.Len())
+	p.out = o.block.AppendTo(p.out[:0], p.encoder)
+	o.number, err = w.Append(p.out, o.block.Records)
+	o.b.letGo(p)
 	if err != nil {
 		return o.b.fail(fmt.Errorf("write pack: %w", err))
 	}
@@ -136,6 +136,36 @@ func (o *openBlock) write() error {
 	}
 	o.block = nil
 	return nil
+}
+
+// A press is what compresses a block. A batch uses few of them again and again:
+// they are big.
+type press struct {
+	level   compress.Level
+	size    int // it is for blocks of about so many bytes
+	encoder *compress.Encoder
+	out     []byte
+}
+
+func (b *Batch) press(l compress.Level, size int) *press {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for i, p := range b.presses {
+		if p.level == l && (p.size > bigPress) == (size > bigPress) {
+			b.presses = slices.Delete(b.presses, i, i+1)
+			return p
+		}
+	}
+	return &press{level: l, size: size, encoder: compress.GetEncoder(l, size)}
+}
+
+// bigPress is the size from which on blocks have presses of their own.
+const bigPress = 2 << 20
+
+func (b *Batch) letGo(p *press) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.presses = append(b.presses, p)
 }
 
 // record returns a copy of record i if it is still in memory and has this id,

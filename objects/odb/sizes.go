@@ -16,6 +16,7 @@ const (
 
 	metaBlock   = 32 << 10 // trees, commits, tags
 	bulkMeta    = 48       // of whole trees: this part of the size of their other blocks
+	chunkBlock  = 2 << 20  // chunks, if the batch has small blocks, or of huge blobs
 	recipeBlock = 1 << 20  // versions of a blob have recipes that are alike
 
 	// A batch of less than this makes one pack, not two. So do merged packs, up
@@ -39,7 +40,6 @@ const (
 	hugeFrom  = 16 << 20
 	fastAfter = 256 << 20
 	fastLevel = compress.Fastest
-	fastBlock = 2 << 20
 )
 
 // DefaultCache is how many bytes of decoded blocks a DB keeps.

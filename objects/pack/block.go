@@ -3,6 +3,7 @@ package pack
 import (
 	"encoding/binary"
 	"hash/crc32"
+	"slices"
 
 	"github.com/cache-tool/cache-tool/objects"
 	"github.com/cache-tool/cache-tool/objects/compress"
@@ -72,6 +73,7 @@ func (b *Block) Reset() { b.Records, b.raw = b.Records[:0], b.raw[:0] }
 // as it is where that saves nothing.
 func (b *Block) AppendTo(dst []byte, e *compress.Encoder) []byte {
 	start := len(dst)
+	dst = slices.Grow(dst, blockHeaderSize+4*len(b.Records)+len(b.raw)/3+crcSize)
 	dst = append(dst, make([]byte, blockHeaderSize)...)
 	for _, r := range b.Records {
 		dst = binary.AppendUvarint(dst, uint64(r.Size)<<4|uint64(r.Type))
