@@ -105,12 +105,12 @@ func (broken) Read([]byte) (int, error) { return 0, syscall.ECONNRESET }
 // each way: everything comes right by itself.
 func TestEveryRequestFails(t *testing.T) {
 	for _, s := range servers {
-		if s.name != "apache" && s.name != "lighttpd" {
+		if s.name != "lighttpd" && !test.Soak() {
 			continue
 		}
 		t.Run(s.name, func(t *testing.T) {
 			t.Parallel()
-			url, _ := s.start(t)
+			url := s.start(t).url
 			for name, fault := range faults {
 				t.Run(name, func(t *testing.T) { testEveryRequest(t, newBucket(url), fault) })
 			}
@@ -158,7 +158,7 @@ func TestRaceWithFaults(t *testing.T) {
 	for _, s := range servers {
 		t.Run(s.name, func(t *testing.T) {
 			t.Parallel()
-			url, _ := s.start(t)
+			url := s.start(t).url
 			at := newBucket(url)
 			flaky := webdav.Options{Pause: time.Millisecond, Wrap: func(next http.RoundTripper) http.RoundTripper {
 				return roundTripper(func(req *http.Request) (*http.Response, error) {
@@ -215,8 +215,38 @@ func raceWithFaults(t *testing.T, flaky func() remote.Bucket, good remote.Bucket
 	remotetest.WantFetched(t, bucket.Open(good), there...)
 }
 
+// TestKilled kills the server again and again while clients push.
+func TestKilled(t *testing.T) {
+	for _, s := range servers {
+		t.Run(s.name, func(t *testing.T) {
+			t.Parallel()
+			server := s.start(t)
+			at := newBucket(server.url)
+			done := make(chan struct{})
+			var killer sync.WaitGroup
+			killer.Go(func() {
+				for range test.Count(t, 40) {
+					select {
+					case <-done:
+						return
+					case <-time.After(rand.N(300 * time.Millisecond)):
+					}
+					server.stop(syscall.SIGKILL)
+					for !server.run(t) {
+						t.Log("once more")
+					}
+				}
+			})
+			patient := open(t, at, webdav.Options{Tries: 12, Pause: 20 * time.Millisecond})
+			raceWithFaults(t, func() remote.Bucket { return open(t, at, webdav.Options{}) }, patient)
+			close(done)
+			killer.Wait()
+		})
+	}
+}
+
 func TestAuth(t *testing.T) {
-	url, _ := servers[0].start(t)
+	url := servers[0].start(t).url
 	for _, dir := range []string{"basic", "digest"} {
 		for _, tt := range []struct {
 			user string
@@ -244,7 +274,7 @@ func TestAuth(t *testing.T) {
 
 // TestNetrc: credentials need not be in a URL.
 func TestNetrc(t *testing.T) {
-	url, _ := servers[0].start(t)
+	url := servers[0].start(t).url
 	name := filepath.Join(t.TempDir(), "netrc")
 	os.WriteFile(name, []byte("machine 127.0.0.1 login u password p\n"), 0o600)
 	t.Setenv("NETRC", name)

@@ -94,7 +94,7 @@ func parseListing(r io.Reader) ([]remote.Info, error) {
 			}
 			file = p.Prop.Type.Collection == nil
 			if p.Prop.Length != nil {
-				info.Size = *p.Prop.Length
+				info.Size = max(0, *p.Prop.Length)
 			}
 			if t, err := http.ParseTime(p.Prop.Modified); err == nil {
 				info.Time = t

@@ -129,9 +129,20 @@ webdav.activate = "enable"
 	},
 }
 
-// start runs the server until the test ends, and returns its URL and the
-// directory that it serves.
-func (s server) start(t *testing.T) (url, data string) {
+// A running server.
+type running struct {
+	url  string
+	data string // the directory that it serves
+
+	server
+	program, dir string
+	port         int
+	process      *exec.Cmd
+	exited       chan struct{}
+}
+
+// start runs the server until the test ends.
+func (s server) start(t *testing.T) *running {
 	t.Helper()
 	program, err := exec.LookPath(s.program)
 	if err != nil {
@@ -145,15 +156,17 @@ func (s server) start(t *testing.T) (url, data string) {
 		}
 	}
 	dir := serverDir(t)
+	r := &running{server: s, program: program, dir: dir, data: filepath.Join(dir, "data")}
+	t.Cleanup(func() { r.stop(syscall.SIGTERM) })
 	for range 5 { // somebody else may take the port that was free
-		port := freePort(t)
-		if url = s.run(t, program, dir, port); url != "" {
-			return url, filepath.Join(dir, "data")
+		r.port = freePort(t)
+		if r.run(t) {
+			return r
 		}
 	}
 	log, _ := os.ReadFile(filepath.Join(dir, "error.log"))
 	t.Fatalf("%s does not start: %s", s.name, log)
-	return "", ""
+	return nil
 }
 
 // serverDir makes a directory that a server which gives up root can use.
@@ -192,21 +205,16 @@ func freePort(t *testing.T) int {
 	return l.Addr().(*net.TCPAddr).Port
 }
 
-func (s server) run(t *testing.T, program, dir string, port int) (url string) {
-	config := filepath.Join(dir, "config")
-	if s.config != nil {
-		if err := os.WriteFile(config, []byte(s.config(dir, port)), 0o644); err != nil {
+// run starts the server, and reports whether it answers.
+func (r *running) run(t *testing.T) bool {
+	config := filepath.Join(r.dir, "config")
+	if r.config != nil {
+		if err := os.WriteFile(config, []byte(r.config(r.dir, r.port)), 0o644); err != nil {
 			t.Fatal(err)
 		}
 	}
-	cmd := exec.Command(program, s.args(dir, config, port)...)
-	cmd.Env = append(os.Environ(), "HOME="+dir)
-	log, err := os.Create(filepath.Join(dir, "output.log"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer log.Close()
-	cmd.Stdout, cmd.Stderr = log, log
+	cmd := exec.Command(r.program, r.args(r.dir, config, r.port)...)
+	cmd.Env = append(os.Environ(), "HOME="+r.dir)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
@@ -216,29 +224,41 @@ func (s server) run(t *testing.T, program, dir string, port int) (url string) {
 		cmd.Wait()
 		close(exited)
 	}()
-	stop := func() {
-		syscall.Kill(cmd.Process.Pid, syscall.SIGTERM) // the children follow
-		select {
-		case <-exited:
-		case <-time.After(5 * time.Second):
-		}
-		syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL)
-	}
-	url = fmt.Sprintf("http://127.0.0.1:%d/", port)
+	r.process, r.exited = cmd, exited
+	r.url = fmt.Sprintf("http://127.0.0.1:%d/", r.port)
 	for range 100 {
 		select {
 		case <-exited:
-			return ""
+			return false
 		case <-time.After(50 * time.Millisecond):
 		}
-		if resp, err := http.Get(url); err == nil {
+		if resp, err := http.Get(r.url); err == nil {
 			resp.Body.Close()
-			t.Cleanup(stop)
-			return url
+			return true
 		}
 	}
-	stop()
-	return ""
+	r.stop(syscall.SIGKILL)
+	return false
+}
+
+// stop sends the server a signal and waits for its end. SIGKILL goes to its
+// children too, which are alone with it in its group.
+func (r *running) stop(sig syscall.Signal) {
+	if r.process == nil {
+		return
+	}
+	if sig == syscall.SIGKILL {
+		syscall.Kill(-r.process.Process.Pid, sig)
+	} else {
+		syscall.Kill(r.process.Process.Pid, sig)
+	}
+	select {
+	case <-r.exited:
+	case <-time.After(5 * time.Second):
+		syscall.Kill(-r.process.Process.Pid, syscall.SIGKILL)
+		<-r.exited
+	}
+	r.process = nil
 }
 
 var buckets atomic.Int64

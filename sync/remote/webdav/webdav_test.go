@@ -32,7 +32,7 @@ func TestServers(t *testing.T) {
 	for _, s := range servers {
 		t.Run(s.name, func(t *testing.T) {
 			t.Parallel()
-			url, _ := s.start(t)
+			url := s.start(t).url
 			t.Run("Bucket", func(t *testing.T) {
 				remotetest.RunBucket(t, func(t *testing.T) func() remote.Bucket {
 					at := newBucket(url)
