@@ -54,6 +54,7 @@ func setup(e *testscript.Env) error {
 	e.Setenv("HOME", home)
 	e.Setenv("USER", "ann")
 	e.Setenv("CACHE_TOOL_REPO", filepath.Join(e.WorkDir, "repo"))
+	e.Setenv("GORACE", "atexit_sleep_ms=0") // or each of a thousand commands sleeps a second
 	return os.Mkdir(home, 0o777)
 }
 
