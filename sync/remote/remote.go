@@ -16,8 +16,9 @@ import (
 )
 
 // A Remote is another store: another repository, a bucket, a server. It may be
-// used from many goroutines at once. What it returns is not to be trusted: ids
-// are proven by whoever takes objects into a store.
+// used from many goroutines at once, but is one conversation: two pushes at the
+// same time take two. What it returns is not to be trusted: ids are proven by
+// whoever takes objects into a store.
 type Remote interface {
 	// Refs yields the refs whose names begin with prefix, in the order of their
 	// names, as they were at one moment.

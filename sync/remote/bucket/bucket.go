@@ -228,7 +228,7 @@ func (r *Remote) swap(ctx context.Context, v *view, s *State) (won bool, err err
 	// Lost, they say; but a reply can have been lost instead.
 	now, err := r.load(ctx)
 	if err != nil {
-		return false, errors.Join(failed, err)
+		return false, fmt.Errorf("%w; and what became of it: %w", failed, err)
 	}
 	switch ahead := now.root.Seq - v.root.Seq; {
 	case now.root == next:

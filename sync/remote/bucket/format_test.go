@@ -127,7 +127,7 @@ func exampleIndex() ([]byte, int64) {
 	packs := []PackName{{objects.ID{1}, 1}, {objects.ID{2}, 2}}
 	blocks := []block{{0, 50, 8}, {0, 60, 58}, {1, 70, 8}}
 	entries := []entry{
-		{objects.ID{9}, 2, 3<<28 | 0, 10}, {objects.ID{5}, 1, 1<<28 | 7, 20}, {objects.ID{5}, 2, 1<<28 | 1, 20},
+		{objects.ID{9}, 2, 3 << 28, 10}, {objects.ID{5}, 1, 1<<28 | 7, 20}, {objects.ID{5}, 2, 1<<28 | 1, 20},
 		{objects.ID{5}, 0, 1<<28 | 7, 20},
 	}
 	return encodeIndex(0xabc, packs, blocks, entries)

@@ -202,7 +202,7 @@ func (b *Bucket) Swap(ctx context.Context, old, next remote.Root) error {
 	// On a share a rename can be done and still reported as failed.
 	is, reading := b.Root(context.WithoutCancel(ctx))
 	if reading != nil {
-		return errors.Join(err, reading)
+		return fmt.Errorf("%w; and what became of it: %w", err, reading)
 	}
 	if is == next {
 		return durable.SyncDir(b.file(rootDir))

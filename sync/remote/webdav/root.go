@@ -154,7 +154,7 @@ func (b *Bucket) Swap(ctx context.Context, old, next remote.Root) error {
 		}
 		is, reading := b.settled(ctx)
 		if reading != nil {
-			return errors.Join(err, reading)
+			return fmt.Errorf("%w; and what became of it: %w", err, reading)
 		}
 		switch done, lost := remote.Settle(old, next, is); {
 		case done:
@@ -162,7 +162,7 @@ func (b *Bucket) Swap(ctx context.Context, old, next remote.Root) error {
 		case lost != nil && !doubt && refused(err):
 			return fmt.Errorf("swap of root %s: %w", old, remote.ErrLost)
 		case lost != nil:
-			return errors.Join(lost, err)
+			return fmt.Errorf("%w (%w)", lost, err)
 		}
 		doubt = doubt || !refused(err)
 		if try == b.o.Tries || !transient(err) && !errors.Is(err, remote.ErrNotFound) {
@@ -194,8 +194,11 @@ func (b *Bucket) settled(ctx context.Context) (remote.Root, error) {
 // makeRoot makes the first root: a collection that is never seen empty.
 func (b *Bucket) makeRoot(ctx context.Context, r remote.Root) error {
 	is, err := b.Root(ctx)
-	if err != nil || !is.IsZero() {
-		return errors.Join(err, remote.ErrLost)
+	if err != nil {
+		return err
+	}
+	if !is.IsZero() {
+		return remote.ErrLost
 	}
 	tmp := pending() + "/"
 	err = b.mkcol(ctx, tmp)

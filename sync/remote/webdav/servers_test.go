@@ -210,14 +210,16 @@ func (r *running) run(t *testing.T) bool {
 	config := filepath.Join(r.dir, "config")
 	if r.config != nil {
 		if err := os.WriteFile(config, []byte(r.config(r.dir, r.port)), 0o644); err != nil {
-			t.Fatal(err)
+			t.Error(err)
+			return false
 		}
 	}
 	cmd := exec.Command(r.program, r.args(r.dir, config, r.port)...)
 	cmd.Env = append(os.Environ(), "HOME="+r.dir)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
+		t.Error(err)
+		return false
 	}
 	exited := make(chan struct{})
 	go func() {

@@ -277,7 +277,7 @@ func (b *Bucket) upload(ctx context.Context, name, dir string, body io.ReaderAt,
 		return err
 	}
 	if made := b.mkcol(ctx, dir); made != nil {
-		return errors.Join(err, made)
+		return fmt.Errorf("%w (after %w)", made, err)
 	}
 	b.isMade(dir)
 	return b.doOnce(ctx, req)
