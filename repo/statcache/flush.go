@@ -99,12 +99,8 @@ func rewrite(ctx context.Context, path string, records []record, today uint16, m
 	if len(sources) > most {
 		sources = dropOldest(sources, most*3/4)
 	}
-	slices.SortFunc(sources, func(a, b source) int {
-		if a.tag != b.tag {
-			return cmp.Compare(a.tag, b.tag)
-		}
-		return cmp.Compare(a.from, b.from) // the newest first
-	})
+	homes := uint64(max(minHomes, len(sources)+len(sources)/3))
+	sources = byHome(sources, homes)
 	if err := ctx.Err(); err != nil {
 		return err
 	}
@@ -113,17 +109,17 @@ func rewrite(ctx context.Context, path string, records []record, today uint16, m
 		return err
 	}
 	defer f.Abort()
-	if err := writeTable(f, sources, old, records); err != nil {
+	if err := writeTable(f, homes, sources, old, records); err != nil {
 		return err
 	}
 	return f.CommitAs(path, durable.NoSync)
 }
 
-// collect lists the records and what is in the old table.
+// collect lists the records, the newest first, and then what is in the old table.
 func collect(old table, records []record, today uint16) []source {
 	sources := make([]source, 0, len(records)+int(old.len())/2)
-	for i, r := range records {
-		sources = append(sources, source{r.tag, int32(-1 - i), today})
+	for i := len(records) - 1; i >= 0; i-- {
+		sources = append(sources, source{records[i].tag, int32(-1 - i), today})
 	}
 	for i := range old.len() {
 		slot := old.slot(i)
@@ -141,10 +137,34 @@ func dropOldest(sources []source, n int) []source {
 	return sources[:n]
 }
 
+// byHome sorts sources by tag, and leaves those of one tag in their order. Tags
+// are hashes, so hardly any two have the same home, and counting sorts them.
+func byHome(sources []source, homes uint64) []source {
+	ends := make([]int32, homes+1)
+	for _, s := range sources {
+		ends[home(s.tag, homes)+1]++
+	}
+	for i := range homes {
+		ends[i+1] += ends[i]
+	}
+	sorted := make([]source, len(sources))
+	for _, s := range sources {
+		h := home(s.tag, homes)
+		sorted[ends[h]] = s
+		ends[h]++
+	}
+	for i, s := range sorted {
+		for ; i > 0 && sorted[i-1].tag > s.tag; i-- {
+			sorted[i] = sorted[i-1]
+		}
+		sorted[i] = s
+	}
+	return sorted
+}
+
 // writeTable writes a table from front to back. Of sources with the same tag
 // the first one counts.
-func writeTable(f *durable.File, sources []source, old table, records []record) error {
-	homes := uint64(max(minHomes, len(sources)+len(sources)/3))
+func writeTable(f *durable.File, homes uint64, sources []source, old table, records []record) error {
 	const bufferSize = 1 << 20
 	buffer := appendHeader(make([]byte, 0, bufferSize+slotSize), homes)
 	next, last := uint64(0), uint64(0)
