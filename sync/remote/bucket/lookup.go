@@ -100,10 +100,15 @@ func (r *Remote) index(ctx context.Context, info IndexInfo) (*index, error) {
 	if x, err = newIndex(info, data); err != nil {
 		return nil, err
 	}
+	r.keep(x)
+	return x, nil
+}
+
+// keep remembers an index, as long as a root names it.
+func (r *Remote) keep(x *index) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.heads[info.Hash] = x
-	return x, nil
+	r.heads[x.info.Hash] = x
 }
 
 // newIndex parses the head of an index, or all of it.
@@ -198,15 +203,19 @@ func (x *index) scan(entries io.Reader, s span, ids []objects.ID, fn func(int, e
 
 // Missing returns those of ids that are in no live pack.
 func (r *Remote) Missing(ctx context.Context, ids []objects.ID) ([]objects.ID, error) {
+	return r.missing(ctx, r.load, ids)
+}
+
+func (r *Remote) missing(ctx context.Context, first func(context.Context) (*view, error), ids []objects.ID) ([]objects.ID, error) {
 	var there []bool
-	v, err := r.again(ctx, r.load, func(v *view) error {
+	_, err := r.again(ctx, first, func(v *view) error {
 		there = make([]bool, len(ids))
 		return r.find(ctx, v, ids, func(i int, p place) {
 			there[i] = true
 			r.rely(p.pack)
 		})
 	})
-	if err != nil || v == nil {
+	if err != nil {
 		return nil, err
 	}
 	var missing []objects.ID

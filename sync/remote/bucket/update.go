@@ -29,7 +29,7 @@ func (r *Remote) Update(ctx context.Context, updates ...refs.Update) error {
 		if err := r.stillThere(v); err != nil {
 			return false, err
 		}
-		if err := r.complete(ctx, updates); err != nil {
+		if err := r.complete(ctx, v, updates); err != nil {
 			return false, err
 		}
 		return !maps.Equal(v.Refs, s.Refs), nil
@@ -96,14 +96,14 @@ func (r *Remote) stillThere(v *view) error {
 }
 
 // complete refuses to move a ref to what is not there.
-func (r *Remote) complete(ctx context.Context, updates []refs.Update) error {
+func (r *Remote) complete(ctx context.Context, v *view, updates []refs.Update) error {
 	var ids []objects.ID
 	for _, u := range updates {
 		if !u.New.IsZero() && u.New != u.Old {
 			ids = append(ids, u.New)
 		}
 	}
-	missing, err := r.Missing(ctx, ids)
+	missing, err := r.missing(ctx, func(context.Context) (*view, error) { return v, nil }, ids)
 	if err == nil && len(missing) > 0 {
 		err = fmt.Errorf("update to %s: %w in the bucket", missing[0].Short(), objects.ErrNotFound)
 	}

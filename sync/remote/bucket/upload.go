@@ -179,8 +179,16 @@ func (r *Remote) putIndex(ctx context.Context, v *view, take []IndexInfo, batch 
 	}
 	data, headLen := encodeIndex(rand.Uint64(), packs, blocks, entries)
 	info := IndexInfo{sum(data), int64(len(data)), headLen}
+	fresh, err := newIndex(info, data)
+	if err != nil {
+		return info, err
+	}
 	if len(take) == 0 {
-		return info, r.b.Put(ctx, info.file(), bytes.NewReader(data), info.Size)
+		err := r.b.Put(ctx, info.file(), bytes.NewReader(data), info.Size)
+		if err == nil && info.Size <= wholeIndex {
+			r.keep(fresh)
+		}
+		return info, err
 	}
 	m := merge{live: v.Packs}
 	defer m.close()
@@ -188,10 +196,6 @@ func (r *Remote) putIndex(ctx context.Context, v *view, take []IndexInfo, batch 
 		if err := m.open(ctx, r, x); err != nil {
 			return info, fmt.Errorf("%s: %w", x.file(), err)
 		}
-	}
-	fresh, err := newIndex(info, data)
-	if err != nil {
-		return info, err
 	}
 	m.add(fresh, bytes.NewReader(data[info.Head:]), nil)
 	for _, u := range batch {
