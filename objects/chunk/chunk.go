@@ -25,7 +25,7 @@ const Threshold = 512 << 10
 // one build of them is much like the next; smaller files barely do.
 const (
 	normalSmall = 32 << 10
-	normalHuge  = 16 << 10  // from hugeFrom on
+	normalHuge  = 8 << 10   // from hugeFrom on
 	normalVast  = 256 << 10 // from vastFrom on, so that recipes stay handy
 
 	hugeFrom = 16 << 20
