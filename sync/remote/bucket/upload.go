@@ -184,11 +184,7 @@ func (r *Remote) putIndex(ctx context.Context, v *view, take []IndexInfo, batch 
 		return info, err
 	}
 	if len(take) == 0 {
-		err := r.b.Put(ctx, info.file(), bytes.NewReader(data), info.Size)
-		if err == nil && info.Size <= wholeIndex {
-			r.keep(fresh)
-		}
-		return info, err
+		return info, r.putAndKeep(ctx, info, bytes.NewReader(data))
 	}
 	m := merge{live: v.Packs}
 	defer m.close()
@@ -206,5 +202,22 @@ func (r *Remote) putIndex(ctx context.Context, v *view, take []IndexInfo, batch 
 		return info, err
 	}
 	defer out.close()
-	return out.info, r.b.Put(ctx, out.info.file(), out, out.info.Size)
+	return out.info, r.putAndKeep(ctx, out.info, out)
+}
+
+// putAndKeep puts an index, and remembers it if it is small: it is needed at once
+// when refs are moved to what is in it.
+func (r *Remote) putAndKeep(ctx context.Context, info IndexInfo, data io.ReaderAt) error {
+	if err := r.b.Put(ctx, info.file(), data, info.Size); err != nil || info.Size > wholeIndex {
+		return err
+	}
+	whole := make([]byte, info.Size)
+	if _, err := io.ReadFull(io.NewSectionReader(data, 0, info.Size), whole); err != nil {
+		return err
+	}
+	x, err := newIndex(info, whole)
+	if err == nil {
+		r.keep(x)
+	}
+	return err
 }
