@@ -17,7 +17,8 @@ export LC_ALL=C
 W=$(realpath -m "${1:?usage: gen.sh WORKDIR}")
 HERE=$(cd "$(dirname "$0")" && pwd)
 mkdir -p "$W"/{data,build}
-export GOMODCACHE=$W/build/gomod GOFLAGS="-buildvcs=false -modcacherw -trimpath" GOTOOLCHAIN=local CGO_ENABLED=0
+# goindex=0: what Go keeps of a module's directory has the directory's name in it, and so WORKDIR's.
+export GOMODCACHE=$W/build/gomod GOFLAGS="-buildvcs=false -modcacherw -trimpath" GOTOOLCHAIN=local CGO_ENABLED=0 GODEBUG=goindex=0
 GOROOT=$(go env GOROOT)
 P=$W/build/program
 
@@ -47,6 +48,18 @@ edit() { # edit N: the sources as of version N, changed a little in a leaf and, 
 	} > "$P/mid/mid.go"
 }
 build() { (cd "$P" && go build -o "$1" .); }
+snapshot() { # snapshot DIR: keep GOCACHE as it is, but for the times of day in it
+	cp -a "$GOCACHE" "$1"
+	rm -f "$1"/trim.txt "$1"/testexpire.txt
+	find "$1" -name '*-a' -print0 | xargs -0 perl -e '
+		for my $name (@ARGV) {
+			my $mtime = (stat $name)[9];
+			open my $f, "<", $name or die $name; my $text = <$f>; close $f;
+			$text =~ s/^(v1 \S+ )(.{7})(.* )\d{19}$/$1.$2.$3."1700000000".sprintf("%09d", hex $2)/e;
+			open $f, ">", $name or die $name; print $f $text; close $f;
+			utime $mtime, $mtime, $name;
+		}'
+}
 
 # ---- W2 and W3
 if [ ! -f "$W/data/W23.done" ]; then
@@ -56,9 +69,9 @@ if [ ! -f "$W/data/W23.done" ]; then
 	export GOCACHE=$W/build/gocache
 	edit 1; build "$W/data/W3/v1/wbig-1.0.1"
 	(cd "$P" && go build std && { go vet . ./leaf ./mid >/dev/null 2>&1 || true; })
-	cp -a "$GOCACHE" "$W/data/W2/v1"
+	snapshot "$W/data/W2/v1"
 	for v in 2 3 4 5; do edit $v; build "$W/data/W3/v1/wbig-1.0.$v"; done
-	cp -a "$GOCACHE" "$W/data/W2/v2"
+	snapshot "$W/data/W2/v2"
 	for f in "$(readlink -f "$(command -v node || true)")" "$(find /usr/lib -name 'libLLVM*.so.*' -type f | sort | head -n 1)" \
 		"$GOROOT"/pkg/tool/*/compile "$(gcc -print-prog-name=cc1plus 2>/dev/null || true)" "$GOROOT/bin/go"; do
 		[ ! -f "$f" ] || cp -L --preserve=mode,timestamps "$f" "$W/data/W3/v1/"
