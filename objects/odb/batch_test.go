@@ -526,3 +526,27 @@ func TestNotADirectory(t *testing.T) {
 		t.Errorf("batch: %v", err)
 	}
 }
+
+// Huge blobs go the slow way at first and the quick way later, and share chunks.
+func TestHugeBlobs(t *testing.T) {
+	db := open(t, test.Dir(t))
+	b := batch(t, db, odb.BatchOptions{BlockSize: odb.BigBlock})
+	one := bytes.Repeat(noise(1, 1<<20), 17)
+	for i := range 17 {
+		copy(one[i<<20:], noise(uint64(i), 100_000))
+	}
+	two := slices.Concat(one[:5<<20], []byte("inserted"), one[5<<20:])
+	put(t, b, objects.Blob, one)
+	b.NextHugeIsFast()
+	put(t, b, objects.Blob, two)
+	put(t, b, objects.Blob, append(two, noise(30, 3<<20)...))
+	if err := b.Commit(t.Context(), odb.Staged); err != nil {
+		t.Fatal(err)
+	}
+	check(t, db, objects.Blob, one)
+	check(t, db, objects.Blob, two)
+	check(t, db, objects.Blob, append(two, noise(30, 3<<20)...))
+	if u, err := db.Usage(); err != nil || u.Bytes > 8<<20 {
+		t.Errorf("Usage = %+v, %v", u, err)
+	}
+}

@@ -7,3 +7,7 @@ func Reboot(id string) (restore func()) {
 	bootID = func() string { return id }
 	return func() { bootID = before }
 }
+
+// NextHugeIsFast makes b compress huge blobs quickly from now on, as if there had
+// been many.
+func (b *Batch) NextHugeIsFast() { b.huge.Store(fastAfter) }

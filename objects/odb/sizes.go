@@ -49,5 +49,5 @@ const DefaultCache = 40 << 20
 // crowded on, whoever adds a pack merges first and waits for others who do.
 const (
 	mergeFrom = 8
-	crowded   = 36
+	crowded   = 30
 )
