@@ -9,8 +9,8 @@ GO ?= go
 # Plain Go, no paths, no symbols: what starts fast and builds the same anywhere.
 BUILD = CGO_ENABLED=0 $(GO) build -trimpath -ldflags '-s -w' -tags urfave_cli_no_docs
 
-STATICCHECK = honnef.co/go/tools/cmd/staticcheck@latest
-GOVULNCHECK = golang.org/x/vuln/cmd/govulncheck@latest
+STATICCHECK = honnef.co/go/tools/cmd/staticcheck@v0.8.2
+GOVULNCHECK = golang.org/x/vuln/cmd/govulncheck@v1.9.0
 
 # WebDAV servers to test against, each started by its test on a port of its own.
 SERVERS = apache2:apache2-bin nginx:libnginx-mod-http-dav-ext lighttpd:lighttpd-mod-webdav rclone

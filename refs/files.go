@@ -230,7 +230,6 @@ func (f *Files) path(name Name) string { return filepath.Join(f.dir, filepath.Fr
 func (f *Files) logPath(name Name) string {
 	return filepath.Join(f.dir, "logs", filepath.FromSlash(string(name)))
 }
-func (f *Files) journalPath() string { return filepath.Join(f.dir, "refs.journal") }
 
 func (f *Files) lock(ctx context.Context) (*durable.Lock, error) {
 	return durable.LockExclusive(ctx, filepath.Join(f.dir, "refs.lock"))

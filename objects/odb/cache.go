@@ -91,14 +91,6 @@ func (c *cache) hold(key blockKey) *block {
 	return b
 }
 
-// retain makes one more release necessary.
-func (b *block) retain() *block {
-	b.c.mu.Lock()
-	b.holders++
-	b.c.mu.Unlock()
-	return b
-}
-
 // release gives the block back. Its bytes must not be looked at any more.
 func (b *block) release() {
 	c := b.c

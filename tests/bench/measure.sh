@@ -31,9 +31,15 @@ live() {
 	rsync -a --delete "$W/data/$WL/$1/" "$L/"
 	find "$L" -type f -print0 | xargs -0 cat > /dev/null
 }
+# What is over is put aside and removed at the end: some file systems (ext4 without a journal) make files ten times
+# slower for minutes after many were removed.
+aside() {
+	local to=$R/aside/$TOOL.$WL.$REP
+	mkdir -p "$to"
+	mv "$R"/{store,store2,out,export,home,tmp}* "$to" 2>/dev/null
+}
 prep() {
-	chmod -R u+w "$R"/{store,store2,out,export}* 2>/dev/null
-	rm -rf "$R"/{store,store2,out,export,home,tmp}*
+	aside
 	mkdir -p "$R/home"
 	export HOME=$R/home XDG_CACHE_HOME=$R/home/.cache
 	: > "$R/log.$TOOL"
