@@ -86,13 +86,21 @@ var errSilent = errors.New("the server is silent")
 func (b *Bucket) send(ctx context.Context, req request) (*http.Response, error) {
 	for try := 1; ; try++ {
 		resp, err := b.once(ctx, req)
-		if err == nil || try == b.o.Tries || !transient(err) || ctx.Err() != nil {
+		again := transient(err) || replacedMeanwhile(req, err, try)
+		if err == nil || try == b.o.Tries || !again || ctx.Err() != nil {
 			return resp, err
 		}
 		if err := b.pause(ctx, try, err); err != nil {
 			return nil, err
 		}
 	}
+}
+
+// replacedMeanwhile reports whether a file may just have been put again: Apache
+// refuses to read one that goes away between its look and its open with the 403
+// that it also has for those who may not read. They get it each time.
+func replacedMeanwhile(req request, err error, try int) bool {
+	return req.method == "GET" && code(err) == http.StatusForbidden && try < 3
 }
 
 // do is send for those who look at no body.
