@@ -149,7 +149,7 @@ func checkVacant(dir string) error {
 	}
 	for _, e := range entries {
 		switch e.Name() {
-		case "lock", "HEAD", "refs", "refs.lock", "stage", "packs":
+		case "lock", "HEAD", "refs", "refs.lock", "stage", "packs", "config": // that is the last: another process made it just now
 		default:
 			if !durable.IsPending(e.Name()) {
 				return fmt.Errorf("%w: it has %q", ErrExists, e.Name())
