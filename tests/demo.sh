@@ -1,79 +1,81 @@
 #!/usr/bin/env bash
-# demo.sh -- what cache-tool does, on real input: the C sources of the zstd
-# library, built through `run`, and the vendored modules of this project, kept
-# with `save`. Needs the command in PATH, go, gcc and git. Leaves nothing behind.
+# demo.sh -- what cache-tool does, on a real build: its own sources, from an empty compiler cache. It works in a
+# directory of its own and leaves nothing behind.
 set -euo pipefail
+T=$(mktemp -d "${TMPDIR:-/tmp}/cache-tool-demo.XXXXXX")
+trap 'chmod -R u+w "$T"; rm -rf "$T"' EXIT
+HERE=$(cd "$(dirname "$0")/.." && pwd)
+export CACHE_TOOL_REPO=$T/cache GOFLAGS=-buildvcs=false CGO_ENABLED=0
 
-project=$(cd "$(dirname "$0")/.." && pwd)
-top=$(mktemp -d "${TMPDIR:-/tmp}/cache-tool-demo.XXXXXX")
-trap 'chmod -R u+w "$top"; rm -rf "$top"' EXIT
-export CACHE_TOOL_REPO=$top/repo
-
-title() { printf '\n\033[1m%s\033[0m\n' "$*"; }
-shell() { printf '$ %s\n' "$*"; "$@"; }
-clock() { # clock WHAT COMMAND…: run it and say how long it took
-  local what=$1 start end
-  shift
-  start=$(date +%s%N)
-  "$@"
-  end=$(date +%s%N)
-  printf '  %-46s %6d.%02d s\n' "$what" $(((end - start) / 1000000000)) $(((end - start) / 10000000 % 100))
+title() { printf '\n\033[1m== %s\033[0m\n' "$*"; }
+run() { # run COMMAND…: show it, run it, say how long it took
+	printf '$ %s\n' "$*"
+	local from=${EPOCHREALTIME/[.,]/} code=0
+	"$@" || code=$?
+	local us=$((${EPOCHREALTIME/[.,]/} - from))
+	printf -- '-- %d.%02d s%s\n' $((us / 1000000)) $((us % 1000000 / 10000)) "$([ $code = 0 ] || echo ", exit code $code")"
 }
+must() { "$@" || { echo "demo: this should hold: $*"; exit 1; }; }
 
-title "A C library, built through the cache"
-module=$(cd "$project" && GOFLAGS=-mod=mod go mod download -json github.com/DataDog/zstd@v1.5.7 | sed -n 's/^\t"Dir": "\(.*\)",*$/\1/p')
-mkdir "$top/zstd"
-cp "$module"/*.c "$module"/*.h "$module"/*.S "$top/zstd/"
-chmod -R u+w "$top/zstd"
-cd "$top/zstd"
-cat >Makefile <<'MAKE'
-CC      = cache-tool run --out $@ --depfile $(@:.o=.d) -- gcc
-CFLAGS  = -O1 -DXXH_NAMESPACE=ZSTD_ -MD
-OBJECTS = $(patsubst %.c,%.o,$(wildcard *.c)) huf_decompress_amd64.o
-libzstd.a: $(OBJECTS)
-	@ar rcs $@ $^
-%.o: %.c
-	@$(CC) $(CFLAGS) -c $< -o $@
-%.o: %.S
-	@$(CC) $(CFLAGS) -c $< -o $@
-MAKE
-build() { make -s -j2 libzstd.a; }
-clean() { rm -f ./*.o ./*.d ./*.a; }
-echo "$(ls ./*.c | wc -l) C files, $(du -ch ./*.[ch] | tail -1 | cut -f1); each compiled with: cache-tool run --out X.o --depfile X.d -- gcc -O1 -MD -c X.c"
-clock 'make, with an empty cache' build
-cp libzstd.a ../first.a
-clean
-clock 'make clean, make again: all from the cache' build
-cmp libzstd.a ../first.a && echo "  libzstd.a is the same, byte for byte"
+mkdir -p "$T/src"
+(cd "$HERE" && find . -name '*.go' ! -path './build/*' ! -path './.git/*' -o -name go.mod -o -name go.sum) | (cd "$HERE" && tar -cf - -T -) | tar -xf - -C "$T/src"
+cd "$T/src"
+git init -q . && git add . && git -c user.name=demo -c user.email=demo@demo commit -q -m 'the sources of the demo'
 
-title "One header changes: what is built again, and why"
-sed -i '1i /* a harmless comment */' zstd_ddict.h
-clean
-clock 'make, after an edit of zstd_ddict.h' build
-shell cache-tool explain
-shell cache-tool commit -m 'build of zstd'
+build=(cache-tool run --in '**/*.go' --in go.mod --in go.sum --env CGO_ENABLED --env GOFLAGS --out bin/app -- go build -o bin/app .)
 
-title "A dependency folder"
-cd "$project"
-go mod vendor -o "$top/app/vendor"
-cd "$top/app"
-echo "vendor: $(find vendor -type f | wc -l) files, $(du -sh vendor | cut -f1)"
-clock 'cache-tool save deps vendor' cache-tool save deps vendor
-clock 'again, nothing changed' cache-tool save deps vendor
-echo '// changed' >>vendor/modules.txt
-clock 'again, one file changed' cache-tool save deps vendor
-rm -rf vendor
-clock 'rm -rf vendor; cache-tool restore deps' cache-tool restore deps
-clock 'restore over what is right already' cache-tool restore deps
-clock 'back to the version before' cache-tool restore main~1:deps
+title "A build from nothing: $(find . -name '*.go' | wc -l) Go files of our own, and all that they import"
+export GOCACHE=$T/gocache
+run "${build[@]}"
+must test -x bin/app
+made=$(sha256sum < bin/app)
 
-title "It works like Git"
-shell cache-tool log --oneline
-shell cache-tool diff main~1 main deps
-shell cache-tool blame save/deps/base/vendor/modules.txt
-shell cache-tool revert main
-shell cache-tool stats
-shell cache-tool fsck
-shell cache-tool export --git "$top/export.git"
-shell git -C "$top/export.git" fsck --strict --no-progress
-shell git -C "$top/export.git" log --oneline
+title 'The same on another day: no output, no compiler cache'
+rm -r bin; GOCACHE=$T/gocache-empty
+run "${build[@]}"
+must test "$made" = "$(sha256sum < bin/app)"
+GOCACHE=$T/gocache
+
+title 'One file changes: it is built again, and explain says why'
+echo '// changed' >> main.go
+run "${build[@]}"
+run cache-tool explain
+
+title 'The change is taken back: the old build is still there'
+git checkout -q main.go
+run "${build[@]}"
+must test "$made" = "$(sha256sum < bin/app)"
+
+title 'A compile finds its headers by itself, as with ccache'
+mkdir c && for i in 1 2 3 4 5; do echo "#define N$i $i" > c/h$i.h; done
+{ for i in 1 2 3 4 5; do echo "#include \"h$i.h\""; done; echo '#include <stdio.h>'; echo 'int main(void) { return printf("%d\n", N1 + N5) < 0; }'; } > c/a.c
+compile=(cache-tool run --depfile c/a.d --out c/a.o -- gcc -O2 -MD -MF c/a.d -c c/a.c -o c/a.o)
+run "${compile[@]}"
+run "${compile[@]}"
+echo '#define N6 6' >> c/h4.h
+run "${compile[@]}"
+run cache-tool explain
+
+title 'A folder of dependencies is saved, loses a file, has one changed, and is restored'
+cp -R "$(go env GOROOT)/src/cmd/vendor" deps # what Go's own commands depend on
+printf '%s files, %s\n' "$(find deps -type f | wc -l)" "$(du -sh deps | cut -f 1)"
+run cache-tool save deps-v1 deps
+run cache-tool save deps-v1 deps
+cp -a deps "$T/before"
+mapfile -t files < <(find deps -name '*.go' | sort)
+rm "${files[0]}"; echo '// broken' >> "${files[1]}"
+run cache-tool restore deps-v1 --delete
+must diff -r --no-dereference deps "$T/before"
+echo '// a new version' >> deps/modules.txt
+run cache-tool save deps-v1 deps
+
+title 'History, like that of Git'
+run cache-tool log --oneline -n 6
+run cache-tool diff main~1 main deps-v1
+run cache-tool stats
+
+title 'And it is Git: an export that git checks'
+run cache-tool export --git "$T/export"
+run git -C "$T/export" fsck --strict --no-progress
+run git -C "$T/export" log --oneline -n 3 main
+printf '\ndemo: done in %d s; nothing is left of it\n' $SECONDS
