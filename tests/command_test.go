@@ -100,7 +100,8 @@ func must(t testing.TB, dir string, args ...string) result {
 // process returns the command as a process of its own.
 func process(dir string, args ...string) *exec.Cmd {
 	cmd := exec.Command("cache-tool", append([]string{"--repo", dir}, args...)...)
-	cmd.Env = os.Environ()
+	// With the race detector each process would sleep for a second at its end.
+	cmd.Env = append(os.Environ(), "GORACE=atexit_sleep_ms=0")
 	return cmd
 }
 
@@ -128,6 +129,16 @@ func exitCode(err error) int {
 }
 
 const killed = 128 + int(syscall.SIGKILL)
+
+// count is test.Count, and a third of it with the race detector, which makes
+// everything take so much longer.
+func count(t *testing.T, n int) int {
+	t.Helper()
+	if n = test.Count(t, n); raceDetector {
+		return max(1, n/3)
+	}
+	return n
+}
 
 // write makes the file name, and the directories that it is in.
 func write(t testing.TB, name, content string) string {

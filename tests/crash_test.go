@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/cache-tool/cache-tool/commands"
 	"github.com/cache-tool/cache-tool/internal/test"
@@ -290,7 +291,7 @@ func TestPowerCut(t *testing.T) {
 						c.check(t, w, c.old, c.new)
 					}
 				},
-				Max: test.Count(t, 30),
+				Max: count(t, 30),
 			}.PowerCut(t)
 		})
 	}
@@ -328,4 +329,67 @@ func (w world) reboot(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+}
+
+// TestKilledRestore kills a restore at random moments: each file is the old one
+// or the new one, whole, and the next restore does the rest.
+func TestKilledRestore(t *testing.T) {
+	alone(t)
+	w := newWorld(t, act{empty: true})
+	var versions [2]map[string]string
+	var shapes [2]string
+	for v := range versions {
+		for i := range 150 {
+			write(t, w.work("files", fmt.Sprint(i%(5+v)), fmt.Sprint("file", i)), strings.Repeat(fmt.Sprintln(v, i), 1+i*i))
+		}
+		must(t, w.repo(), "save", fmt.Sprint("version", v), "files")
+		versions[v], shapes[v] = files(t, w.work("files"), false), test.Shape(t, w.work("files"))
+	}
+	whole := time.Duration(0)
+	cut := 0
+	for i := range count(t, 300) {
+		to := test.Dir(t)
+		must(t, w.repo(), "restore", "version0", "--to", to, "--delete")
+		cmd := process(w.repo(), "restore", "version1", "--to", to, "--delete")
+		began := time.Now()
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		if i > 0 {
+			timer := time.AfterFunc(whole*time.Duration(i%16)/16, func() { cmd.Process.Kill() })
+			defer timer.Stop()
+		}
+		switch code := exitCode(cmd.Wait()); {
+		case code == killed:
+			cut++
+		case code != done:
+			t.Fatalf("exit code %d", code)
+		case i == 0:
+			whole = time.Since(began)
+		}
+		for name, what := range files(t, filepath.Join(to, "files"), false) {
+			if strings.Contains(name, ".cache-tool-restore-") {
+				continue // what was not in its place yet
+			}
+			if what != versions[0][name] && what != versions[1][name] {
+				t.Errorf("%s is %s, want %s or %s", name, what, versions[0][name], versions[1][name])
+			}
+		}
+		must(t, w.repo(), "restore", "version1", "--to", to, "--delete")
+		// A later restore removes them, once they are a minute old.
+		left, err := filepath.Glob(filepath.Join(to, "files", ".cache-tool-restore-*"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, dir := range left {
+			if err := os.RemoveAll(dir); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if got := test.Shape(t, filepath.Join(to, "files")); got != shapes[1] {
+			t.Fatalf("restored again:\n%s\nwant\n%s", got, shapes[1])
+		}
+		sound(t, w.repo())
+	}
+	t.Logf("%d kills", cut)
 }

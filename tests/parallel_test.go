@@ -144,7 +144,7 @@ func TestRunsBesideCommits(t *testing.T) {
 			}
 		}
 	})
-	runs := parallel + test.Count(t, 1000)
+	runs := parallel + count(t, 1000)
 	var group errgroup.Group
 	group.SetLimit(8)
 	for i := range runs {
@@ -238,7 +238,7 @@ const maxPacks = 50
 func TestManyMisses(t *testing.T) {
 	alone(t)
 	w := newWorld(t, act{})
-	misses := test.Count(t, 5000)
+	misses := count(t, 5000)
 	most := 0
 	var mu sync.Mutex
 	var group errgroup.Group
@@ -315,7 +315,7 @@ func TestFileThatChanges(t *testing.T) {
 		}
 	})
 	saved, refused := 0, 0
-	for i := range test.Count(t, 100) {
+	for i := range count(t, 100) {
 		for _, args := range [][]string{{"save", "changing", "changing"}, {"put", "changing", "changing/file"}} {
 			r := run(w.repo(), args...)
 			switch {
