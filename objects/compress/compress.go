@@ -22,11 +22,16 @@ const (
 	Better
 )
 
-// An encoder looks back over at most its window, and holds that much in memory.
-// It is small where that does.
+// MaxBlock is the size up to which blocks are compressed well: an encoder looks
+// back over so many bytes, and has room for little more; in a longer block it
+// moves all of them for every 128 KiB.
+const MaxBlock = bigWindow
+
+// An encoder has memory for its window, but touches no more than its longest
+// block needs.
 const (
 	smallWindow = 2 << 20
-	bigWindow   = 8 << 20
+	bigWindow   = 16 << 20
 )
 
 // slack is what a decoder may write beyond the end of what it decodes.

@@ -25,6 +25,9 @@ const (
 	mixedMerge = 1 << 20
 )
 
+// It takes a bigger window to have bigger blocks.
+const _ = uint(compress.MaxBlock - BigBlock)
+
 // MaxSpace is the size up to which Lane.Space reads blobs straight into a block.
 // Bigger ones are chunked: see Lane.PutReader.
 const MaxSpace = chunk.Threshold - 1
