@@ -1,6 +1,7 @@
 package tests
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"os"
@@ -301,13 +302,7 @@ func TestFileThatChanges(t *testing.T) {
 				return
 			default:
 			}
-			// In place, all of it the same letter; sometimes only the end is new.
-			f, err := os.OpenFile(name, os.O_WRONLY, 0)
-			if err == nil {
-				_, err = f.WriteAt([]byte(strings.Repeat(string(rune('a'+i%26)), size)), 0)
-				f.Close()
-			}
-			if err != nil {
+			if err := overwriteWith(name, 'a'+byte(i%26), size); err != nil {
 				t.Error(err)
 				return
 			}
@@ -357,6 +352,24 @@ func TestFileThatChanges(t *testing.T) {
 		t.Errorf("restored %.20q", got)
 	}
 	sound(t, w.repo())
+}
+
+// overwriteWith makes all bytes of a file the same letter, page by page: each
+// write leaves its time. (Of one long write the file's time tells only when it
+// began; who reads while it lasts cannot know.)
+func overwriteWith(name string, letter byte, size int) error {
+	f, err := os.OpenFile(name, os.O_WRONLY, 0)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	page := bytes.Repeat([]byte{letter}, 4096)
+	for at := 0; at < size; at += len(page) {
+		if _, err := f.WriteAt(page, int64(at)); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // moment wants what was in the file at some moment: one letter all over, or the
