@@ -25,7 +25,8 @@ func (b *Batch) own(id objects.ID) (pack.Type, []byte, error) {
 	if n < 0 {
 		return 0, nil, errNotHere
 	}
-	block, err := b.db.cache.get(blockKey{p.block.to, n}, func(d *pack.Data) error { return p.block.to.read(n, d) })
+	raw := int(p.block.to.w.Block(n).Raw)
+	block, err := b.db.cache.get(blockKey{p.block.to, n}, raw, func(d *pack.Data) error { return p.block.to.read(n, d) })
 	if err != nil {
 		return 0, nil, err
 	}

@@ -2,6 +2,7 @@ package odb
 
 import (
 	"container/list"
+	"slices"
 	"sync"
 
 	"github.com/cache-tool/cache-tool/objects/pack"
@@ -35,7 +36,7 @@ type block struct {
 
 	// Guarded by c.mu:
 	holders int
-	size    int64         // as counted in c.size
+	size    int64         // about its bytes, as counted in c.size
 	dropped bool          // not in c.blocks any more
 	elem    *list.Element // in c.lru
 }
@@ -47,41 +48,32 @@ func newCache(max int64) *cache {
 	return &cache{max: max, blocks: map[blockKey]*block{}}
 }
 
-// get returns the block called key, which load decodes if the cache has not got
-// it. Several callers who want the same block wait for one load. The block must
-// be released.
-func (c *cache) get(key blockKey, load func(d *pack.Data) error) (*block, error) {
-	b := c.hold(key)
+// get returns the block called key, of raw bytes, which load decodes if the
+// cache has not got it. Several callers who want the same block wait for one
+// load. The block must be released.
+func (c *cache) get(key blockKey, raw int, load func(d *pack.Data) error) (*block, error) {
+	b := c.hold(key, int64(raw))
 	b.once.Do(func() { b.err = load(b.Data) })
-	c.mu.Lock()
 	if b.err != nil {
 		err := b.err
+		c.mu.Lock()
 		c.drop(b)
 		c.mu.Unlock()
 		b.release()
 		return nil, err
 	}
-	if b.size == 0 && !b.dropped {
-		b.size = int64(b.Memory())
-		c.size += b.size
-		c.shrink()
-	}
-	c.mu.Unlock()
 	return b, nil
 }
 
-func (c *cache) hold(key blockKey) *block {
+func (c *cache) hold(key blockKey, raw int64) *block {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	b := c.blocks[key]
 	if b == nil {
-		b = &block{key: key, c: c}
-		if n := len(c.free); n > 0 {
-			b.Data, c.free = c.free[n-1], c.free[:n-1]
-		} else {
-			b.Data = new(pack.Data)
-		}
+		c.shrink(c.max - raw)
+		b = &block{key: key, c: c, size: raw, Data: c.empty(raw)}
 		c.blocks[key] = b
+		c.size += raw
 	}
 	b.holders++
 	if b.elem != nil {
@@ -89,6 +81,18 @@ func (c *cache) hold(key blockKey) *block {
 		b.elem = nil
 	}
 	return b
+}
+
+// empty returns memory for a block of raw bytes. It does not waste that of a big
+// block on a small one.
+func (c *cache) empty(raw int64) *pack.Data {
+	for i, d := range c.free {
+		if n := int64(d.Memory()); n >= raw && n <= 2*raw+64<<10 {
+			c.free = slices.Delete(c.free, i, i+1)
+			return d
+		}
+	}
+	return new(pack.Data)
 }
 
 // release gives the block back. Its bytes must not be looked at any more.
@@ -105,12 +109,13 @@ func (b *block) release() {
 		return
 	}
 	b.elem = c.lru.PushFront(b)
-	c.shrink()
+	c.shrink(c.max)
 }
 
-// shrink drops what was not used for longest.
-func (c *cache) shrink() {
-	for c.size > c.max && c.lru.Len() > 0 {
+// shrink drops what was not used for longest until the rest has no more than max
+// bytes.
+func (c *cache) shrink(max int64) {
+	for c.size > max && c.lru.Len() > 0 {
 		c.drop(c.lru.Back().Value.(*block))
 	}
 }
@@ -130,9 +135,10 @@ func (c *cache) drop(b *block) {
 }
 
 func (c *cache) recycle(b *block) {
-	if len(c.free) < maxFree && int64(b.Memory()) <= c.max/4 {
-		c.free = append(c.free, b.Data)
+	if len(c.free) == maxFree {
+		c.free = slices.Delete(c.free, 0, 1)
 	}
+	c.free = append(c.free, b.Data)
 	b.Data = nil
 }
 

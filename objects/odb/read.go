@@ -43,7 +43,7 @@ func (db *DB) record(h hit) ([]byte, *block, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	b, err := db.cache.get(blockKey{h.pack, n}, func(d *pack.Data) error { return readInfo(h.pack.file, info, d) })
+	b, err := db.cache.get(blockKey{h.pack, n}, int(info.Raw), func(d *pack.Data) error { return readInfo(h.pack.file, info, d) })
 	if err != nil {
 		return nil, nil, err
 	}

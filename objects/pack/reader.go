@@ -87,7 +87,7 @@ func (f *File) ReadStored(b BlockInfo, dst []byte) ([]byte, error) {
 		return nil, err
 	}
 	if n := b.Size(); cap(dst) < n {
-		dst = make([]byte, n)
+		dst = make([]byte, n, max(n, min(2*cap(dst), n+1<<20))) // not anew for each that is a little longer
 	} else {
 		dst = dst[:n]
 	}
