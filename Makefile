@@ -29,8 +29,8 @@ demo: build
 test:
 	@tests/need.sh git gcc ccache zstd $(SERVERS)
 	$(GO) vet ./...
-	$(GO) test ./...
-	@if command -v gcc >/dev/null; then set -x; CGO_ENABLED=1 $(GO) test -race ./...; \
+	$(GO) test -timeout 30m ./...
+	@if command -v gcc >/dev/null; then set -x; CGO_ENABLED=1 $(GO) test -timeout 40m -race ./...; \
 	else echo 'no gcc: the race detector is left out'; fi
 
 soak:

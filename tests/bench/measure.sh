@@ -31,10 +31,11 @@ live() {
 	rsync -a --delete "$W/data/$WL/$1/" "$L/"
 	find "$L" -type f -print0 | xargs -0 cat > /dev/null
 }
-# What is over is put aside and removed at the end: some file systems (ext4 without a journal) make files ten times
-# slower for minutes after many were removed.
+# What is over is put aside until all tools had their turn with a workload: some file systems (ext4 without a journal)
+# make files ten times slower for minutes after many were removed.
+turn=0
 aside() {
-	local to=$R/aside/$TOOL.$WL.$REP
+	local to=$R/aside/$((++turn))
 	mkdir -p "$to"
 	mv "$R"/{store,store2,out,export,home,tmp}* "$to" 2>/dev/null
 }
@@ -228,6 +229,6 @@ for REP in $(seq "$REPS"); do for WL in $WLS; do for TOOL in $TOOLS; do
 	command -v "$program" > /dev/null || { [ "$REP" != 1 ] || echo "skip $TOOL on $WL: not installed"; continue; }
 	prep
 	cd "$R"; "t_$TOOL"; cd "$R"
-done; done; done
+done; chmod -R u+w "$R/aside"; rm -rf "$R/aside"; done; done
 chmod -R u+w "$R" 2>/dev/null
 rm -rf "$R"
