@@ -49,7 +49,7 @@ func (l *Lane) putChunks(ctx context.Context, size int64, r io.Reader) (objects.
 		readErr = readSlabs(ctx, size, r, sum, free, read)
 	}()
 	to := &l.open
-	if to.size < chunkBlock {
+	if size >= hugeFrom || to.size < chunkBlock {
 		to = &l.chunks
 	}
 	if size >= hugeFrom && l.b.huge.Add(size) > fastAfter {

@@ -19,8 +19,8 @@ import (
 type Lane struct {
 	b       *Batch
 	open    shelf
-	chunks  shelf      // if blocks of the batch are too small for chunks
-	fast    shelf      // for chunks of huge blobs
+	chunks  shelf      // for chunks of huge blobs, and if the batch has small blocks
+	fast    shelf      // for chunks of huge blobs when there have been many
 	pending chan error // of the block that is being written
 	slabs   slabs
 }
