@@ -48,14 +48,7 @@ func (l *Lane) putChunks(ctx context.Context, size int64, r io.Reader) (objects.
 		defer close(read)
 		readErr = readSlabs(ctx, size, r, sum, free, read)
 	}()
-	to := &l.open
-	if size >= hugeFrom || to.size < chunkBlock {
-		to = &l.chunks
-	}
-	if size >= hugeFrom && l.b.huge.Add(size) > fastAfter {
-		to = &l.fast
-	}
-	pieces, err := l.cutSlabs(cutter, to, read, free)
+	pieces, err := l.cutSlabs(cutter, l.shelfFor(size), read, free)
 	cancel()
 	for range read { // until the goroutine has ended
 	}
@@ -77,6 +70,21 @@ func (l *Lane) putChunks(ctx context.Context, size int64, r io.Reader) (objects.
 		return id, fmt.Errorf("put blob of %d bytes: it has too many chunks", size)
 	}
 	return id, l.b.recipes.put(pack.Record{ID: id, Type: pack.Recipe, Size: uint32(len(record))}, record)
+}
+
+// shelfFor returns where the chunks of a blob of size bytes go.
+func (l *Lane) shelfFor(size int64) *shelf {
+	huge := int64(0) // bytes of huge blobs so far
+	if size >= hugeFrom {
+		huge = l.b.huge.Add(size)
+	}
+	switch {
+	case huge > fastAfter:
+		return &l.fast
+	case huge > size, l.open.size < chunkBlock:
+		return &l.chunks
+	}
+	return &l.open
 }
 
 func readSlabs(ctx context.Context, size int64, r io.Reader, sum *objects.Hasher, free <-chan *slab, read chan<- *slab) error {

@@ -19,7 +19,7 @@ import (
 type Lane struct {
 	b       *Batch
 	open    shelf
-	chunks  shelf      // for chunks of huge blobs, and if the batch has small blocks
+	chunks  shelf      // for chunks, if the batch has small blocks or huge blobs: see shelfFor
 	fast    shelf      // for chunks of huge blobs when there have been many
 	pending chan error // of the block that is being written
 	slabs   slabs

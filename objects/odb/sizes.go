@@ -16,7 +16,7 @@ const (
 
 	metaBlock   = 32 << 10 // trees, commits, tags
 	bulkMeta    = 48       // of whole trees: this part of the size of their other blocks
-	chunkBlock  = 2 << 20  // chunks, if the batch has small blocks or the blob is huge
+	chunkBlock  = 2 << 20  // chunks, if the batch has small blocks or many huge blobs
 	recipeBlock = 1 << 20  // versions of a blob have recipes that are alike
 
 	// A batch of less than this makes one pack, not two. So do merged packs, up
@@ -36,10 +36,11 @@ const MaxSpace = chunk.Threshold - 1
 const DefaultLevel = compress.Default
 
 // Blobs of hugeFrom bytes or more are mostly binaries. Versions of one share
-// chunks that are all over the blocks of the others, so these are small enough for
-// many to be kept at hand. fastLevel makes nearly as little of them as
-// DefaultLevel, in two thirds of the time: it is for all that come after the
-// first fastAfter bytes of them in a batch, which most batches don't have.
+// chunks that are all over the blocks of the others; so all but the first of a
+// batch have blocks of chunkBlock, small enough for many to be kept at hand.
+// fastLevel makes nearly as little of them as DefaultLevel, in two thirds of the
+// time: it is for all that come after the first fastAfter bytes of them, which
+// most batches don't have.
 const (
 	hugeFrom  = 16 << 20
 	fastAfter = 256 << 20
