@@ -71,6 +71,23 @@ const (
 	Closure               // and all that they lead to
 )
 
+// A PathFetcher is a Remote that finds objects by their paths, so that a look-up in
+// a lazy repository takes one request and not one for each tree on the way.
+type PathFetcher interface {
+	// FetchPaths returns a pack with the trees that lead to each of paths. Of what
+	// stands there and below it as much comes along as budget allows, in bytes of
+	// bodies, trees before blobs; big blobs come as their recipes. A path that is
+	// not there is no error: the trees say so. A root that is not there is
+	// objects.ErrNotFound.
+	FetchPaths(ctx context.Context, paths []Path, budget int64) (io.ReadCloser, error)
+}
+
+// A Path is a place in a tree.
+type Path struct {
+	Root objects.ID // a commit or a tree
+	Path string     // as in package trees
+}
+
 // A Bucket keeps files, with one of them, the root, to say which count. It may
 // be used from many goroutines at once, and by many processes on many machines.
 //
