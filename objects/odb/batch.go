@@ -70,7 +70,8 @@ type Batch struct {
 	left    []*openBlock   // of lanes that are
 	free    []*pack.Block  // for lanes
 	presses []*press
-	err     error // the first failure: Commit must not succeed after it
+	waiting map[objects.ID]waiting // received and not proven
+	err     error                  // the first failure: Commit must not succeed after it
 	closed  bool
 }
 

@@ -43,8 +43,12 @@ func (b *Batch) rawRecord(ctx context.Context, id objects.ID) (t pack.Type, body
 	if t, body, err = b.own(id); !errors.Is(err, errNotHere) {
 		return t, body, err
 	}
-	err = b.db.eachCopy(ctx, id, func(h hit) error {
-		record, block, err := b.db.record(h)
+	return b.db.rawRecord(ctx, id)
+}
+
+func (db *DB) rawRecord(ctx context.Context, id objects.ID) (t pack.Type, body []byte, err error) {
+	err = db.eachCopy(ctx, id, func(h hit) error {
+		record, block, err := db.record(h)
 		if err == nil {
 			t, body = h.entry.Type, bytes.Clone(record)
 			block.release()

@@ -1,0 +1,166 @@
+package odb
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"runtime"
+	"slices"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/cache-tool/cache-tool/objects"
+	"github.com/cache-tool/cache-tool/objects/pack"
+)
+
+// errWaits says that a record can't be proven yet.
+var errWaits = errors.New("what it is made of is not here")
+
+// A waiting record was received, and is not proven.
+type waiting struct {
+	t    pack.Type
+	body []byte
+}
+
+func (b *Batch) wait(id objects.ID, t pack.Type, body []byte) error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.waiting == nil {
+		b.waiting = map[objects.ID]waiting{}
+	}
+	if _, ok := b.waiting[id]; !ok {
+		b.waiting[id] = waiting{t, bytes.Clone(body)}
+	}
+	return nil
+}
+
+// Prove takes those of the records that wait of which all parts are here, and
+// returns the parts that the others lack: chunks of big blobs, and bases of
+// trees, each once. What still waits at Commit is dropped.
+func (b *Batch) Prove(ctx context.Context) (lacking []objects.ID, err error) {
+	b.mu.Lock()
+	all := b.waiting
+	b.waiting = nil
+	b.mu.Unlock()
+
+	var recipes []objects.ID
+	lacks := map[objects.ID]bool{}
+	for id, w := range all {
+		if w.t == pack.Recipe {
+			recipes = append(recipes, id)
+			continue
+		}
+		if err := b.proveWaitingDelta(ctx, id, w, lacks); err != nil {
+			return nil, err
+		}
+	}
+	// In the order of their chunks, as far as one can tell: blocks are read once.
+	slices.SortFunc(recipes, objects.ID.Compare)
+	var ready []objects.ID
+	for _, id := range recipes {
+		parts, err := b.lackingParts(ctx, all[id].body)
+		if err != nil {
+			return nil, fmt.Errorf("blob %s: %w", id, err)
+		}
+		if len(parts) == 0 {
+			ready = append(ready, id)
+			continue
+		}
+		for _, part := range parts {
+			lacks[part] = true
+		}
+		if err := b.wait(id, pack.Recipe, all[id].body); err != nil {
+			return nil, err
+		}
+	}
+	group, ctx := errgroup.WithContext(ctx)
+	group.SetLimit(runtime.GOMAXPROCS(0))
+	for _, id := range ready {
+		group.Go(func() error { return b.proveRecipe(ctx, id, all[id].body) })
+	}
+	if err := group.Wait(); err != nil {
+		return nil, err
+	}
+	for id := range lacks {
+		lacking = append(lacking, id)
+	}
+	slices.SortFunc(lacking, objects.ID.Compare)
+	return lacking, nil
+}
+
+func (b *Batch) proveWaitingDelta(ctx context.Context, id objects.ID, w waiting, lacks map[objects.ID]bool) error {
+	whole, err := b.proveDelta(ctx, id, w.body)
+	if errors.Is(err, errWaits) {
+		d, err := pack.ParseDelta(w.body)
+		if err != nil {
+			return err
+		}
+		lacks[d.Base] = true
+		return b.wait(id, w.t, w.body)
+	}
+	if err != nil {
+		return err
+	}
+	if whole != nil {
+		return b.putWhole(id, whole)
+	}
+	return b.meta.put(pack.Record{ID: id, Type: pack.Delta, Size: uint32(len(w.body))}, w.body)
+}
+
+// proveDelta proves the delta that claims to be the tree id. If its base is a
+// delta here, it must be kept whole, and is returned.
+func (b *Batch) proveDelta(ctx context.Context, id objects.ID, record []byte) (whole []byte, err error) {
+	d, err := pack.ParseDelta(record)
+	if err != nil {
+		return nil, err
+	}
+	t, _, err := b.rawRecord(ctx, d.Base)
+	if err == nil && t != pack.Tree && t != pack.Delta {
+		return nil, fmt.Errorf("%w: tree %s is a delta of a %s", pack.ErrBadPack, id, t)
+	}
+	if errors.Is(err, objects.ErrNotFound) {
+		return nil, errWaits
+	}
+	if err != nil {
+		return nil, err
+	}
+	tree, err := applyDelta(id, record, func(base objects.ID) ([]byte, error) { return objects.ReadKind(ctx, b, base, objects.Tree) })
+	if err == nil {
+		_, err = objects.ParseTree(tree)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("tree %s: %w", id, err)
+	}
+	if t == pack.Tree {
+		return nil, nil
+	}
+	return tree, nil
+}
+
+// lackingParts returns the chunks of a recipe that are not here.
+func (b *Batch) lackingParts(ctx context.Context, record []byte) ([]objects.ID, error) {
+	recipe, err := pack.ParseRecipe(record)
+	if err != nil {
+		return nil, err
+	}
+	ids := make([]objects.ID, recipe.Len())
+	for i := range ids {
+		ids[i] = recipe.Piece(i).ID
+	}
+	return b.Missing(ctx, ids)
+}
+
+// proveRecipe puts a big blob together, and keeps its recipe if it hashes to the
+// blob's id.
+func (b *Batch) proveRecipe(ctx context.Context, id objects.ID, record []byte) error {
+	s, err := newStream(ctx, b, id, record)
+	if err == nil {
+		_, err = s.WriteTo(io.Discard)
+	}
+	if err != nil {
+		return fmt.Errorf("blob %s: %w: %w", id, pack.ErrBadPack, err)
+	}
+	return b.recipes.put(pack.Record{ID: id, Type: pack.Recipe, Size: uint32(len(record))}, record)
+}

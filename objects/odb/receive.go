@@ -1,0 +1,201 @@
+package odb
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"runtime"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/cache-tool/cache-tool/objects"
+	"github.com/cache-tool/cache-tool/objects/pack"
+)
+
+// Receive adds what is in a pack that somebody else made, and believes nothing
+// of it: ids are computed, and what is no well-formed object ends it. Big blobs
+// and deltas of trees can be proven only when the batch or the store has all that
+// they are made of; they wait for that until Prove. What came before an error
+// stays in the batch.
+func (b *Batch) Receive(ctx context.Context, r io.Reader) error {
+	s := pack.NewStream(r)
+	workers := runtime.GOMAXPROCS(0)
+	free, blocks := make(chan []byte, workers+1), make(chan []byte)
+	for range workers + 1 {
+		free <- nil
+	}
+	group, ctx := errgroup.WithContext(ctx)
+	for range workers {
+		group.Go(func() error {
+			v := receiver{b: b}
+			for block := range blocks {
+				if err := v.take(ctx, block); err != nil {
+					return err
+				}
+				free <- block
+			}
+			return nil
+		})
+	}
+	err := func() error {
+		defer close(blocks)
+		for {
+			var buf []byte
+			select {
+			case buf = <-free:
+			case <-ctx.Done():
+				return ctx.Err()
+			}
+			block, err := s.Next(buf)
+			if err != nil {
+				return err
+			}
+			select {
+			case blocks <- block:
+			case <-ctx.Done():
+				return ctx.Err()
+			}
+		}
+	}()
+	if e := group.Wait(); e != nil {
+		return e // it is why the others stopped
+	}
+	if err == io.EOF {
+		return nil
+	}
+	return err
+}
+
+// A receiver takes blocks into a batch, one at a time.
+type receiver struct {
+	b       *Batch
+	data    pack.Data
+	records []pack.Record
+}
+
+func (v *receiver) take(ctx context.Context, stored []byte) error {
+	if err := v.data.Decode(stored); err != nil {
+		return err
+	}
+	verbatim, err := v.examine(ctx)
+	if err != nil {
+		return err
+	}
+	if verbatim {
+		return v.b.appendBlock(stored, v.records)
+	}
+	for i, r := range v.records {
+		if r.ID.IsZero() {
+			continue
+		}
+		_, body := v.data.Record(i)
+		if err := v.b.filler(r.Type).put(r, body); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// examine fills records with what is new in the block, each proven; the others
+// are left zero, and so are those that have to wait. It reports whether the block
+// is worth keeping as it is.
+func (v *receiver) examine(ctx context.Context) (verbatim bool, err error) {
+	v.records = v.records[:0]
+	size, raw, meta, data := 0, 0, false, false
+	verbatim = true
+	for i := range v.data.Len() {
+		t, body := v.data.Record(i)
+		raw += len(body)
+		r, err := v.b.examine(ctx, t, body)
+		if err != nil {
+			return false, err
+		}
+		v.records = append(v.records, r)
+		if r.ID.IsZero() {
+			verbatim = verbatim && t != pack.Recipe && t != pack.Delta
+			continue
+		}
+		size += len(body)
+		meta, data = meta || t.IsMeta(), data || !t.IsMeta()
+	}
+	full := SmallBlock / 2
+	if meta {
+		full = metaBlock / 2
+	}
+	return verbatim && raw >= full && size >= raw/2 && !(meta && data), nil
+}
+
+// examine returns what a record that was received is. It is zero if it need not
+// be kept, or has to wait.
+func (b *Batch) examine(ctx context.Context, t pack.Type, body []byte) (pack.Record, error) {
+	var zero pack.Record
+	id, err := pack.RecordID(t, body)
+	if err != nil {
+		return zero, err
+	}
+	if known, err := b.isKept(&id); known || err != nil {
+		return zero, err
+	}
+	switch t {
+	case pack.Recipe:
+		return zero, b.wait(id, t, body)
+	case pack.Delta:
+		whole, err := b.proveDelta(ctx, id, body)
+		if errors.Is(err, errWaits) {
+			return zero, b.wait(id, t, body)
+		}
+		if err != nil || whole != nil {
+			return zero, errors.Join(err, b.putWhole(id, whole))
+		}
+	case pack.Commit:
+		_, err = objects.ParseCommit(body)
+	case pack.Tree:
+		_, err = objects.ParseTree(body)
+	case pack.Tag:
+		_, err = objects.ParseTag(body)
+	}
+	if err != nil {
+		return zero, fmt.Errorf("%s %s: %w", t, id, err)
+	}
+	return pack.Record{ID: id, Type: t, Size: uint32(len(body))}, nil
+}
+
+func (b *Batch) putWhole(id objects.ID, tree []byte) error {
+	if tree == nil {
+		return nil
+	}
+	return b.meta.put(pack.Record{ID: id, Type: pack.Tree, Size: uint32(len(tree))}, tree)
+}
+
+// isKept is DB.isKept for the batch and the store.
+func (b *Batch) isKept(id *objects.ID) (bool, error) {
+	if _, ok := b.seen.get(id); ok {
+		return true, nil
+	}
+	return b.db.isKept(id)
+}
+
+// appendBlock appends a block as it is to the pack that its records belong to.
+// Those with a zero id are not wanted.
+func (b *Batch) appendBlock(stored []byte, records []pack.Record) error {
+	o := &openBlock{b: b, to: b.dataPack}
+	for _, r := range records {
+		if !r.ID.IsZero() && r.Type.IsMeta() {
+			o.to = b.metaPack
+		}
+	}
+	w, err := o.to.writer()
+	if err == nil {
+		o.number, err = w.Append(stored, records)
+	}
+	if err != nil {
+		return b.fail(fmt.Errorf("write pack: %w", err))
+	}
+	for i, r := range records {
+		if !r.ID.IsZero() {
+			b.seen.claim(&r.ID, place{o, i})
+		}
+	}
+	return nil
+}
