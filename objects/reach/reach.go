@@ -101,14 +101,24 @@ func Walk(ctx context.Context, r objects.Reader, tips []objects.ID, o Options) e
 	if o.Seen == nil {
 		o.Seen = new(Set)
 	}
-	w := &walker{r: r, o: o}
-	w.stater, _ = r.(stater)
-	w.eacher, _ = r.(eacher)
+	w := newWalker(r, o)
 	for _, id := range tips {
 		if err := w.add(ctx, &node{id: id}); err != nil {
 			return err
 		}
 	}
+	return w.run(ctx)
+}
+
+func newWalker(r objects.Reader, o Options) *walker {
+	w := &walker{r: r, o: o}
+	w.stater, _ = r.(stater)
+	w.eacher, _ = r.(eacher)
+	return w
+}
+
+// run visits what is on the stack, and all that leads to.
+func (w *walker) run(ctx context.Context) error {
 	for len(w.stack) > 0 {
 		// The last ones first: that keeps the stack short.
 		cut := max(0, len(w.stack)-maxBatch)
