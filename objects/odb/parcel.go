@@ -19,6 +19,7 @@ type Parcel struct {
 	db     *DB
 	blocks []parcelBlock
 	size   int64
+	last   bool
 }
 
 // ParcelOptions say how objects are parcelled. The zero value works.
@@ -39,6 +40,7 @@ const (
 // A parcelBlock is what is wanted of one block.
 type parcelBlock struct {
 	pack    *stored
+	index   *pack.Index
 	info    pack.BlockInfo
 	records []parcelRecord // in order
 }
@@ -49,45 +51,30 @@ type parcelRecord struct {
 	whole bool // a delta whose base the receiver lacks: it goes as the tree that it stands for
 }
 
-// Parcels puts the objects and chunks with these ids into parcels: payload before
-// trees and commits, and otherwise in the order in which they are stored. A big
-// blob is its recipe: its chunks are asked for by their own ids; see Chunks. What
-// is not there is objects.ErrNotFound.
+// Parcels puts the objects and chunks with these ids into parcels, in the order
+// in which they are stored, but what others are made of before them: see Last. A
+// big blob is its recipe: its chunks are asked for by their own ids; see Chunks.
+// What is not there is objects.ErrNotFound.
 func (db *DB) Parcels(ctx context.Context, ids []objects.ID, o ParcelOptions) ([]*Parcel, error) {
 	if o.Size <= 0 {
 		o.Size = defaultParcel
 	}
-	s, err := db.packs()
+	all, err := db.locate(ctx, ids)
 	if err != nil {
 		return nil, err
 	}
-	order := make(map[*stored]int, len(s.packs))
-	for i, p := range s.packs {
-		order[p] = -i // the oldest first
-	}
-	all := make([]located, 0, len(ids))
-	for i := range ids {
-		l := located{id: ids[i]}
-		err := db.eachCopy(ctx, ids[i], func(h hit) (err error) {
-			l.hit = h
-			l.block, err = h.index.BlockOf(h.entry.Record)
-			return err
-		})
-		if err != nil {
-			return nil, fmt.Errorf("%s: %w", ids[i], err)
+	c := parceller{db: db, o: o, trees: map[objects.ID]*Parcel{}}
+	for len(all) > 0 {
+		n := 1
+		for n < len(all) && all[n].sharesBlock(&all[0]) {
+			n++
 		}
-		all = append(all, l)
+		if err := c.add(all[:n]); err != nil {
+			return nil, err
+		}
+		all = all[n:]
 	}
-	slices.SortFunc(all, func(a, b located) int {
-		return cmp.Or(compareBool(a.isMeta(), b.isMeta()), cmp.Compare(order[a.hit.pack], order[b.hit.pack]),
-			cmp.Compare(a.hit.entry.Record, b.hit.entry.Record))
-	})
-	all = slices.CompactFunc(all, func(a, b located) bool { return a.id == b.id })
-	whole, err := db.wholes(ctx, all, o.Base)
-	if err != nil {
-		return nil, err
-	}
-	return db.parcel(all, whole, o.Size)
+	return c.parcels, c.deltas(ctx)
 }
 
 // located is an object and where it is.
@@ -97,76 +84,136 @@ type located struct {
 	block int
 }
 
-func (l located) isMeta() bool { return l.hit.entry.Type.IsMeta() }
-
-func compareBool(a, b bool) int {
-	switch {
-	case a == b:
-		return 0
-	case b:
-		return -1
+// rank says what must come before what: pieces before what is made of them.
+func (l *located) rank() int {
+	switch t := l.hit.entry.Type; {
+	case t.IsMeta():
+		return 2
+	case t == pack.Recipe:
+		return 1
 	}
-	return 1
+	return 0
 }
 
-// wholes returns the deltas whose base the receiver will not have as a whole tree.
-func (db *DB) wholes(ctx context.Context, all []located, known func(objects.ID) bool) (map[objects.ID]bool, error) {
-	trees, whole := map[objects.ID]bool{}, map[objects.ID]bool{}
-	for _, l := range all {
-		if l.hit.entry.Type == pack.Tree {
-			trees[l.id] = true
-		}
-	}
-	for _, l := range all {
-		if l.hit.entry.Type != pack.Delta {
-			continue
-		}
-		record, b, err := db.record(l.hit)
-		var d pack.TreeDelta
-		if err == nil {
-			d, err = pack.ParseDelta(record)
-			b.release()
-		}
-		// One that can't be read now is looked for elsewhere when it is written.
-		if err != nil || !trees[d.Base] && (known == nil || !known(d.Base)) {
-			whole[l.id] = true
-		}
-	}
-	return whole, ctx.Err()
+func (l *located) sharesBlock(other *located) bool {
+	return l.hit.pack == other.hit.pack && l.block == other.block && l.rank() == other.rank()
 }
 
-// parcel cuts what is sorted into parcels of about size bytes.
-func (db *DB) parcel(all []located, whole map[objects.ID]bool, size int64) ([]*Parcel, error) {
-	var parcels []*Parcel
-	var p *Parcel
-	meta := false
-	total := int64(0)
-	for i := 0; i < len(all); {
-		first := all[i]
-		info, err := first.hit.index.Block(first.block)
+// locate finds objects, and sorts them by rank and by where they are, the oldest
+// pack first.
+func (db *DB) locate(ctx context.Context, ids []objects.ID) ([]located, error) {
+	s, err := db.packs()
+	if err != nil {
+		return nil, err
+	}
+	order := make(map[*stored]int, len(s.packs))
+	for i, p := range s.packs {
+		order[p] = -i
+	}
+	all := make([]located, len(ids))
+	for i := range ids {
+		l := &all[i]
+		l.id = ids[i]
+		err := db.eachCopy(ctx, ids[i], func(h hit) (err error) {
+			l.hit = h
+			l.block, err = h.index.BlockOf(h.entry.Record)
+			return err
+		})
 		if err != nil {
-			return nil, err
+			return nil, fmt.Errorf("%s: %w", ids[i], err)
 		}
-		b := parcelBlock{pack: first.hit.pack, info: info}
-		bytes := int64(0)
-		for ; i < len(all) && all[i].hit.pack == first.hit.pack && all[i].block == first.block && all[i].isMeta() == first.isMeta(); i++ {
-			b.records = append(b.records, parcelRecord{all[i].id, all[i].hit.entry, whole[all[i].id]})
-			bytes += int64(all[i].hit.entry.Size)
-		}
-		if info.Raw > 0 {
-			bytes = bytes * int64(info.Stored) / int64(info.Raw)
-		}
-		if p == nil || p.size > 0 && p.size+bytes > size || meta != first.isMeta() && total+bytes > mixedParcel {
-			p = &Parcel{db: db}
-			parcels = append(parcels, p)
-		}
-		meta = first.isMeta()
-		p.blocks = append(p.blocks, b)
-		p.size += bytes
-		total += bytes
 	}
-	return parcels, nil
+	slices.SortFunc(all, func(a, b located) int {
+		return cmp.Or(cmp.Compare(a.rank(), b.rank()), cmp.Compare(order[a.hit.pack], order[b.hit.pack]),
+			cmp.Compare(a.hit.entry.Record, b.hit.entry.Record))
+	})
+	return slices.CompactFunc(all, func(a, b located) bool { return a.id == b.id }), nil
 }
+
+// A parceller cuts what is located into parcels.
+type parceller struct {
+	db      *DB
+	o       ParcelOptions
+	parcels []*Parcel
+	total   int64
+	trees   map[objects.ID]*Parcel // whole ones, and where they are
+}
+
+// add adds what is wanted of one block.
+func (c *parceller) add(some []located) error {
+	first := some[0]
+	info, err := first.hit.index.Block(first.block)
+	if err != nil {
+		return err
+	}
+	b := parcelBlock{pack: first.hit.pack, index: first.hit.index, info: info}
+	size := int64(0)
+	for _, l := range some {
+		b.records = append(b.records, parcelRecord{id: l.id, entry: l.hit.entry})
+		size += int64(l.hit.entry.Size)
+	}
+	if info.Raw > 0 {
+		size = size * int64(info.Stored) / int64(info.Raw)
+	}
+	p := c.next(first.rank() > 0, size)
+	p.blocks = append(p.blocks, b)
+	p.size += size
+	c.total += size
+	for _, r := range b.records {
+		if r.entry.Type == pack.Tree {
+			c.trees[r.id] = p
+		}
+	}
+	return nil
+}
+
+// next returns the parcel for size bytes more.
+func (c *parceller) next(last bool, size int64) *Parcel {
+	if n := len(c.parcels); n > 0 {
+		p := c.parcels[n-1]
+		if p.size+size <= c.o.Size && (p.last == last || c.total+size <= mixedParcel) {
+			p.last = p.last || last
+			return p
+		}
+	}
+	p := &Parcel{db: c.db, last: last}
+	c.parcels = append(c.parcels, p)
+	return p
+}
+
+// deltas marks those whose base the receiver will not have before them as a whole
+// tree.
+func (c *parceller) deltas(ctx context.Context) error {
+	for _, p := range c.parcels {
+		for _, b := range p.blocks {
+			for i := range b.records {
+				r := &b.records[i]
+				if r.entry.Type != pack.Delta {
+					continue
+				}
+				base, err := c.db.baseOf(hit{b.pack, b.index, r.entry})
+				// One that can't be read now is looked for elsewhere when it is written.
+				r.whole = err != nil || c.trees[base] != p && (c.o.Base == nil || !c.o.Base(base))
+			}
+		}
+	}
+	return ctx.Err()
+}
+
+// baseOf returns the base of a delta.
+func (db *DB) baseOf(h hit) (objects.ID, error) {
+	record, b, err := db.record(h)
+	if err != nil {
+		return objects.ID{}, err
+	}
+	defer b.release()
+	d, err := pack.ParseDelta(record)
+	return d.Base, err
+}
+
+// Last reports whether a parcel holds what is made of what others hold: it is to
+// be sent when they have arrived, one such after the other.
+func (p *Parcel) Last() bool { return p.last }
 
 // Size returns about how many bytes the parcel's pack has.
 func (p *Parcel) Size() int64 { return p.size }

@@ -37,6 +37,9 @@ type Options struct {
 	// that is visited is added. Walks that share it may run at the same time.
 	Seen *Set
 
+	// Commits leaves out trees and what is in them.
+	Commits bool
+
 	// CheckBlobs looks whether each blob is there, and is a blob.
 	CheckBlobs bool
 
@@ -230,6 +233,9 @@ func (w *walker) commit(ctx context.Context, n *node, c objects.CommitBody) erro
 				return err
 			}
 		}
+	}
+	if w.o.Commits {
+		return nil
 	}
 	return w.add(ctx, &node{id: c.Tree, kind: objects.Tree, from: n})
 }

@@ -176,7 +176,7 @@ func (s *since) commit(ctx context.Context, c *painted) error {
 		return nil
 	}
 	n := &node{id: c.id, kind: objects.Commit}
-	if err := s.visit(n); err != nil {
+	if err := s.visit(n); err != nil || s.o.Commits {
 		return err
 	}
 	var bases []objects.ID

@@ -2,6 +2,7 @@ package reach_test
 
 import (
 	"fmt"
+	"maps"
 	"testing"
 
 	"pgregory.net/rapid"
@@ -79,8 +80,13 @@ func TestSinceVisitsWhatIsNew(t *testing.T) {
 		{"unrelated", []objects.ID{g.commit("other", same)}, nil, 3},   //
 		{"twice", []objects.ID{second, second, third}, []objects.ID{first}, 8},
 	} {
-		if got := since(t, g, tt.tips, tt.have, reach.Options{}); len(got) != tt.want {
+		got := since(t, g, tt.tips, tt.have, reach.Options{})
+		if len(got) != tt.want {
 			t.Errorf("%s: %d objects, want %d", tt.name, len(got), tt.want)
+		}
+		maps.DeleteFunc(got, func(_ objects.ID, k objects.Kind) bool { return k != objects.Commit })
+		if commits := since(t, g, tt.tips, tt.have, reach.Options{Commits: true}); !maps.Equal(commits, got) {
+			t.Errorf("%s: %d commits, want %d", tt.name, len(commits), len(got))
 		}
 	}
 }
