@@ -398,11 +398,45 @@ func (db *DB) Chunks(ctx context.Context, ids []objects.ID, fn func(blob, chunk 
 	return nil
 }
 
-// typeOf returns what record an object is stored as.
-func (db *DB) typeOf(ctx context.Context, id objects.ID) (t pack.Type, err error) {
-	err = db.eachCopy(ctx, id, func(h hit) error {
-		t = h.entry.Type
-		return nil
-	})
-	return t, err
+// MissingWhole returns those of ids that are not stored as whole trees, in order.
+func (db *DB) MissingWhole(ctx context.Context, ids []objects.ID) ([]objects.ID, error) {
+	var missing []objects.ID
+	for _, id := range ids {
+		err := db.eachCopy(ctx, id, func(h hit) error {
+			if h.entry.Type != pack.Tree {
+				return errSkip
+			}
+			return nil
+		})
+		switch {
+		case errors.Is(err, objects.ErrNotFound):
+			missing = append(missing, id)
+		case err != nil:
+			return nil, err
+		}
+	}
+	return missing, nil
+}
+
+// Bases returns the bases of those of ids that are stored as deltas, each once.
+func (db *DB) Bases(ctx context.Context, ids []objects.ID) ([]objects.ID, error) {
+	var bases []objects.ID
+	seen := map[objects.ID]bool{}
+	for _, id := range ids {
+		err := db.eachCopy(ctx, id, func(h hit) error {
+			if h.entry.Type != pack.Delta {
+				return nil
+			}
+			base, err := db.baseOf(h)
+			if err == nil && !seen[base] {
+				seen[base] = true
+				bases = append(bases, base)
+			}
+			return err
+		})
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", id, err)
+		}
+	}
+	return bases, nil
 }

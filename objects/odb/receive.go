@@ -194,7 +194,7 @@ func (b *Batch) appendBlock(stored []byte, records []pack.Record) error {
 	}
 	for i, r := range records {
 		if !r.ID.IsZero() {
-			b.seen.claim(&r.ID, place{o, i})
+			b.seen.claim(&r.ID, place{o, int32(i), r.Type})
 		}
 	}
 	return nil
