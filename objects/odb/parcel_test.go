@@ -98,7 +98,7 @@ func send(t *testing.T, to *odb.DB, parcels []*odb.Parcel, adopt bool) {
 		if _, err := w.Finish(); err != nil {
 			t.Fatal(err)
 		}
-		if err := b.Receive(t.Context(), &buf); err != nil {
+		if _, err := b.Receive(t.Context(), &buf); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -237,7 +237,7 @@ func TestReceiveLies(t *testing.T) {
 		}
 		db := open(t, test.Dir(t))
 		b := batch(t, db, odb.BatchOptions{})
-		err := b.Receive(t.Context(), bytes.NewReader(packOf(t, records...)(tt.body...)))
+		_, err := b.Receive(t.Context(), bytes.NewReader(packOf(t, records...)(tt.body...)))
 		lacking, e := b.Prove(t.Context())
 		if err = errors.Join(err, e); (err != nil) != tt.bad || len(lacking) > 0 {
 			t.Errorf("%s: %v, lacks %d", tt.name, err, len(lacking))
@@ -253,7 +253,7 @@ func TestReceiveWaits(t *testing.T) {
 	recipe := pack.AppendRecipe(nil, objects.Sum(objects.Blob, chunk), 70_000, []pack.Piece{piece})
 	db := open(t, test.Dir(t))
 	first := batch(t, db, odb.BatchOptions{})
-	if err := first.Receive(t.Context(), bytes.NewReader(packOf(t, pack.Record{Type: pack.Recipe})(recipe))); err != nil {
+	if _, err := first.Receive(t.Context(), bytes.NewReader(packOf(t, pack.Record{Type: pack.Recipe})(recipe))); err != nil {
 		t.Fatal(err)
 	}
 	for range 2 {
@@ -270,7 +270,7 @@ func TestReceiveWaits(t *testing.T) {
 	}
 	second := batch(t, db, odb.BatchOptions{})
 	for _, p := range [][]byte{packOf(t, pack.Record{Type: pack.Recipe})(recipe), packOf(t, pack.Record{Type: pack.Chunk})(chunk)} {
-		if err := second.Receive(t.Context(), bytes.NewReader(p)); err != nil {
+		if _, err := second.Receive(t.Context(), bytes.NewReader(p)); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -308,7 +308,8 @@ func TestReceiveBroken(t *testing.T) {
 	whole := out.Bytes()
 	receive := func(r io.Reader) (*odb.Batch, error) {
 		batch := batch(t, open(t, test.Dir(t)), odb.BatchOptions{})
-		return batch, batch.Receive(t.Context(), r)
+		_, err := batch.Receive(t.Context(), r)
+		return batch, err
 	}
 	for n := 0; n < len(whole); n += 97 {
 		got, err := receive(bytes.NewReader(whole[:n]))
@@ -334,7 +335,7 @@ func TestReceiveBroken(t *testing.T) {
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if err := batch(t, open(t, test.Dir(t)), odb.BatchOptions{}).Receive(ctx, strings.NewReader(string(whole))); !errors.Is(err, context.Canceled) {
+	if _, err := batch(t, open(t, test.Dir(t)), odb.BatchOptions{}).Receive(ctx, strings.NewReader(string(whole))); !errors.Is(err, context.Canceled) {
 		t.Errorf("%v", err)
 	}
 }

@@ -24,16 +24,18 @@ type waiting struct {
 	body []byte
 }
 
-func (b *Batch) wait(id objects.ID, t pack.Type, body []byte) error {
+// wait keeps a record until it can be proven, and reports whether it is new.
+func (b *Batch) wait(id objects.ID, t pack.Type, body []byte) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.waiting == nil {
 		b.waiting = map[objects.ID]waiting{}
 	}
-	if _, ok := b.waiting[id]; !ok {
+	_, known := b.waiting[id]
+	if !known {
 		b.waiting[id] = waiting{t, bytes.Clone(body)}
 	}
-	return nil
+	return !known
 }
 
 // Prove takes those of the records that wait of which all parts are here, and
@@ -71,9 +73,7 @@ func (b *Batch) Prove(ctx context.Context) (lacking []objects.ID, err error) {
 		for _, part := range parts {
 			lacks[part] = true
 		}
-		if err := b.wait(id, pack.Recipe, all[id].body); err != nil {
-			return nil, err
-		}
+		b.wait(id, pack.Recipe, all[id].body)
 	}
 	group, ctx := errgroup.WithContext(ctx)
 	group.SetLimit(runtime.GOMAXPROCS(0))
@@ -98,7 +98,8 @@ func (b *Batch) proveWaitingDelta(ctx context.Context, id objects.ID, w waiting,
 			return err
 		}
 		lacks[d.Base] = true
-		return b.wait(id, w.t, w.body)
+		b.wait(id, w.t, w.body)
+		return nil
 	}
 	if err != nil {
 		return err

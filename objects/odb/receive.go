@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"runtime"
+	"sync/atomic"
 
 	"golang.org/x/sync/errgroup"
 
@@ -16,19 +17,21 @@ import (
 // Receive adds what is in a pack that somebody else made, and believes nothing
 // of it: ids are computed, and what is no well-formed object ends it. Big blobs
 // and deltas of trees can be proven only when the batch or the store has all that
-// they are made of; they wait for that until Prove. What came before an error
-// stays in the batch.
-func (b *Batch) Receive(ctx context.Context, r io.Reader) error {
+// they are made of; they wait for that until Prove. It returns how many records
+// are new here. What came before an error stays in the batch.
+func (b *Batch) Receive(ctx context.Context, r io.Reader) (fresh int, err error) {
 	s := pack.NewStream(r)
 	workers := runtime.GOMAXPROCS(0)
 	free, blocks := make(chan []byte, workers+1), make(chan []byte)
 	for range workers + 1 {
 		free <- nil
 	}
+	var count atomic.Int64
 	group, ctx := errgroup.WithContext(ctx)
 	for range workers {
 		group.Go(func() error {
 			v := receiver{b: b}
+			defer func() { count.Add(int64(v.fresh)) }()
 			for block := range blocks {
 				if err := v.take(ctx, block); err != nil {
 					return err
@@ -38,7 +41,7 @@ func (b *Batch) Receive(ctx context.Context, r io.Reader) error {
 			return nil
 		})
 	}
-	err := func() error {
+	err = func() error {
 		defer close(blocks)
 		for {
 			var buf []byte
@@ -59,17 +62,18 @@ func (b *Batch) Receive(ctx context.Context, r io.Reader) error {
 		}
 	}()
 	if e := group.Wait(); e != nil {
-		return e // it is why the others stopped
+		err = e // it is why the others stopped
 	}
 	if err == io.EOF {
-		return nil
+		err = nil
 	}
-	return err
+	return int(count.Load()), err
 }
 
 // A receiver takes blocks into a batch, one at a time.
 type receiver struct {
 	b       *Batch
+	fresh   int // records
 	data    pack.Data
 	records []pack.Record
 }
@@ -107,13 +111,16 @@ func (v *receiver) examine(ctx context.Context) (verbatim bool, err error) {
 	for i := range v.data.Len() {
 		t, body := v.data.Record(i)
 		raw += len(body)
-		r, err := v.b.examine(ctx, t, body)
+		r, fresh, err := v.b.examine(ctx, t, body)
 		if err != nil {
 			return false, err
 		}
+		if fresh {
+			v.fresh++
+		}
 		v.records = append(v.records, r)
 		if r.ID.IsZero() {
-			verbatim = verbatim && t != pack.Recipe && t != pack.Delta
+			verbatim = verbatim && !fresh // it waits, or is kept in another way
 			continue
 		}
 		size += len(body)
@@ -126,27 +133,26 @@ func (v *receiver) examine(ctx context.Context) (verbatim bool, err error) {
 	return verbatim && raw >= full && size >= raw/2 && !(meta && data), nil
 }
 
-// examine returns what a record that was received is. It is zero if it need not
-// be kept, or has to wait.
-func (b *Batch) examine(ctx context.Context, t pack.Type, body []byte) (pack.Record, error) {
-	var zero pack.Record
+// examine returns what a record that was received is; zero if it is not kept as
+// it is: then it is known, or waits. Fresh reports whether it is new here.
+func (b *Batch) examine(ctx context.Context, t pack.Type, body []byte) (r pack.Record, fresh bool, err error) {
 	id, err := pack.RecordID(t, body)
 	if err != nil {
-		return zero, err
+		return r, false, err
 	}
 	if known, err := b.isKept(&id); known || err != nil {
-		return zero, err
+		return r, false, err
 	}
 	switch t {
 	case pack.Recipe:
-		return zero, b.wait(id, t, body)
+		return r, b.wait(id, t, body), nil
 	case pack.Delta:
 		whole, err := b.proveDelta(ctx, id, body)
 		if errors.Is(err, errWaits) {
-			return zero, b.wait(id, t, body)
+			return r, b.wait(id, t, body), nil
 		}
 		if err != nil || whole != nil {
-			return zero, errors.Join(err, b.putWhole(id, whole))
+			return r, true, errors.Join(err, b.putWhole(id, whole))
 		}
 	case pack.Commit:
 		_, err = objects.ParseCommit(body)
@@ -156,9 +162,9 @@ func (b *Batch) examine(ctx context.Context, t pack.Type, body []byte) (pack.Rec
 		_, err = objects.ParseTag(body)
 	}
 	if err != nil {
-		return zero, fmt.Errorf("%s %s: %w", t, id, err)
+		return r, false, fmt.Errorf("%s %s: %w", t, id, err)
 	}
-	return pack.Record{ID: id, Type: t, Size: uint32(len(body))}, nil
+	return pack.Record{ID: id, Type: t, Size: uint32(len(body))}, true, nil
 }
 
 func (b *Batch) putWhole(id objects.ID, tree []byte) error {

@@ -84,22 +84,22 @@ type fetcher struct {
 
 func fetch(ctx context.Context, db *odb.DB, r remote.Remote, tips, have []objects.ID, extent remote.Extent, o Options) (Stats, error) {
 	return collect(ctx, db, o, func(f *fetcher) error {
-		failed := 0
+		commits, failed := extent == remote.History, 0
 		for {
-			missing, err := f.missing(ctx, tips, have, extent)
+			missing, err := f.missing(ctx, tips, have, commits)
 			if err != nil || len(missing) == 0 {
 				return err
 			}
-			before := f.stats.Bytes
+			before := f.stats.Objects
 			err = f.bring(ctx, r, remote.Request{Want: missing, Have: have, Extent: extent})
 			switch {
-			case err == nil && f.stats.Bytes > before:
+			case err == nil && f.stats.Objects > before:
 				failed = 0
 			case err == nil:
 				return fmt.Errorf("the remote sends nothing of %d objects that are missing: %w", len(missing), objects.ErrNotFound)
 			case isFinal(ctx, err, objects.ErrNotFound, pack.ErrBadPack, remote.ErrDenied):
 				return err
-			case f.stats.Bytes > before: // some came
+			case f.stats.Objects > before: // some came
 				failed = 1
 			default:
 				if failed++; failed == patience {
@@ -107,6 +107,8 @@ func fetch(ctx context.Context, db *odb.DB, r remote.Remote, tips, have []object
 				}
 			}
 			if failed > 0 {
+				// The same again would bring what has come already.
+				extent = remote.Only
 				if err := rest(ctx, failed); err != nil {
 					return err
 				}
@@ -125,12 +127,12 @@ var errEnough = errors.New("enough")
 
 // missing returns objects that tips lead to and that are not here, those nearest
 // to tips first; not all of them, but none only if there are none.
-func (f *fetcher) missing(ctx context.Context, tips, have []objects.ID, extent remote.Extent) ([]objects.ID, error) {
+func (f *fetcher) missing(ctx context.Context, tips, have []objects.ID, commits bool) ([]objects.ID, error) {
 	var missing []objects.ID
 	err := reach.Since(ctx, f.b, tips, have, reach.Options{
 		Shallow:    f.o.Shallow,
 		CheckBlobs: true,
-		Commits:    extent == remote.History,
+		Commits:    commits,
 		Missing: func(m reach.Missing) error {
 			if !errors.Is(m, objects.ErrNotFound) {
 				return m
@@ -165,8 +167,10 @@ func (f *fetcher) bring(ctx context.Context, r remote.Remote, q remote.Request) 
 
 func (f *fetcher) receive(ctx context.Context, body io.Reader) error {
 	counted := &counter{r: body, f: f}
-	err := f.b.Receive(ctx, counted)
+	fresh, err := f.b.Receive(ctx, counted)
+	f.stats.Objects += fresh
 	f.stats.Packs++
+	f.o.Meter.Done(fresh, 0)
 	return err
 }
 

@@ -186,7 +186,7 @@ func (b *body) Close() error {
 // Upload adds the objects of a pack, each proven.
 func (r *Remote) Upload(ctx context.Context, p io.ReaderAt, size int64) error {
 	return r.add(ctx, func(b *odb.Batch) error {
-		if err := b.Receive(ctx, io.NewSectionReader(p, 0, size)); err != nil {
+		if _, err := b.Receive(ctx, io.NewSectionReader(p, 0, size)); err != nil {
 			return err
 		}
 		lacking, err := b.Prove(ctx)
