@@ -36,9 +36,19 @@ var errSkip = errors.New("another copy is wanted")
 func (db *DB) eachCopy(ctx context.Context, id objects.ID, use func(hit) error) error {
 	err := db.eachShown(ctx, id, use)
 	if err == objects.ErrNotFound && db.suspectAll() {
-		return db.eachShown(ctx, id, use)
+		err = db.eachShown(ctx, id, use)
 	}
-	return err
+	if err != objects.ErrNotFound {
+		return err
+	}
+	again, fetchErr := db.fetched(ctx, id)
+	switch {
+	case fetchErr != nil:
+		return fetchErr
+	case !again:
+		return err
+	}
+	return db.eachShown(ctx, id, use)
 }
 
 // eachShown is eachCopy for the copies that the indexes show.

@@ -22,6 +22,7 @@
 package odb
 
 import (
+	"context"
 	"errors"
 	"io/fs"
 	"os"
@@ -33,6 +34,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/cache-tool/cache-tool/objects"
 )
 
 // Options of a DB. The zero Options work.
@@ -43,6 +46,11 @@ type Options struct {
 
 	// CacheSize bounds the decoded blocks that are kept. Zero is DefaultCache.
 	CacheSize int64
+
+	// Fetch, if not nil, is called when objects are wanted that no pack holds, and
+	// adds those to the store that it can get: it makes a lazy store of it. It may
+	// be called from many goroutines at once, and calls the DB with Local.
+	Fetch func(ctx context.Context, ids []objects.ID) error
 }
 
 // A DB is the objects in one directory of packs. It may be used from many

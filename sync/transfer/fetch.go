@@ -31,7 +31,7 @@ func FetchHistory(ctx context.Context, db *odb.DB, r remote.Remote, tips, have [
 // FetchObjects makes sure that db has these objects, big blobs with all their
 // chunks, and nothing that they lead to.
 func FetchObjects(ctx context.Context, db *odb.DB, r remote.Remote, ids []objects.ID, o Options) (Stats, error) {
-	return collect(ctx, db, o, func(f *fetcher) error {
+	return collect(ctx, db, o, func(ctx context.Context, f *fetcher) error {
 		missing, err := f.b.Missing(ctx, ids)
 		if err != nil {
 			return err
@@ -44,7 +44,7 @@ func FetchObjects(ctx context.Context, db *odb.DB, r remote.Remote, ids []object
 // big blobs in it.
 func Accept(ctx context.Context, db *odb.DB, r remote.Remote, body io.ReadCloser, o Options) (Stats, error) {
 	defer body.Close()
-	return collect(ctx, db, o, func(f *fetcher) error {
+	return collect(ctx, db, o, func(ctx context.Context, f *fetcher) error {
 		if err := f.receive(ctx, body); err != nil {
 			return err
 		}
@@ -54,20 +54,20 @@ func Accept(ctx context.Context, db *odb.DB, r remote.Remote, body io.ReadCloser
 
 // collect makes one batch of what fill brings. It keeps what came before an error:
 // that need not come again.
-func collect(ctx context.Context, db *odb.DB, o Options, fill func(*fetcher) error) (Stats, error) {
+func collect(ctx context.Context, db *odb.DB, o Options, fill func(context.Context, *fetcher) error) (Stats, error) {
+	ctx = odb.Local(ctx) // it is us who fetch
 	b, err := db.NewBatch(ctx, odb.BatchOptions{})
 	if err != nil {
 		return Stats{}, err
 	}
-	defer b.Close()
 	f := &fetcher{db: db, b: b, o: o.withDefaults()}
-	err = fill(f)
+	err = fill(ctx, f)
 	if f.b == nil {
 		return f.stats, err
 	}
 	defer f.b.Close()
 	// A fetch that is called off keeps what it has, too.
-	if e := f.b.Commit(context.WithoutCancel(ctx), odb.Durable); err == nil {
+	if e := f.b.Commit(context.WithoutCancel(ctx), f.durability()); err == nil {
 		err = e
 	}
 	return f.stats, err
@@ -83,7 +83,7 @@ type fetcher struct {
 }
 
 func fetch(ctx context.Context, db *odb.DB, r remote.Remote, tips, have []objects.ID, extent remote.Extent, o Options) (Stats, error) {
-	return collect(ctx, db, o, func(f *fetcher) error {
+	return collect(ctx, db, o, func(ctx context.Context, f *fetcher) error {
 		commits, failed := extent == remote.History, 0
 		for {
 			missing, err := f.missing(ctx, tips, have, commits)
@@ -207,7 +207,7 @@ func (f *fetcher) settle(ctx context.Context) error {
 		return nil
 	}
 	f.held = 0
-	if err := f.b.Commit(ctx, odb.Durable); err != nil {
+	if err := f.b.Commit(ctx, f.durability()); err != nil {
 		return err
 	}
 	f.b.Close()
@@ -217,6 +217,13 @@ func (f *fetcher) settle(ctx context.Context) error {
 		f.b = b
 	}
 	return err
+}
+
+func (f *fetcher) durability() odb.Durability {
+	if f.o.Staged {
+		return odb.Staged
+	}
+	return odb.Durable
 }
 
 // A counter counts what comes.

@@ -3,6 +3,7 @@ package transfer
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -46,6 +47,12 @@ func Send(ctx context.Context, db *odb.DB, r remote.Remote, tips, have []objects
 	if err != nil {
 		return s.stats, err
 	}
+	if s.o.DryRun {
+		for _, p := range parcels {
+			s.done(p, p.Size())
+		}
+		return s.stats, nil
+	}
 	for _, p := range parcels {
 		s.o.Meter.Expect(p.Objects(), p.Size())
 	}
@@ -79,6 +86,12 @@ func (s *sender) missing(ctx context.Context, tips, have []objects.ID) ([]object
 	var ids []objects.ID
 	err := reach.Since(ctx, s.db, tips, have, reach.Options{
 		Shallow: s.o.Shallow,
+		Missing: func(m reach.Missing) error {
+			if ids = append(ids, m.ID); s.o.Promised && errors.Is(m, objects.ErrNotFound) {
+				return nil
+			}
+			return m
+		},
 		Visit: func(id objects.ID, _ objects.Kind) error {
 			if id != objects.EmptyTree {
 				ids = append(ids, id)

@@ -33,6 +33,16 @@ type Options struct {
 	// Zero is 64 MiB.
 	PackSize int64
 
+	// Promised says that what is not here is at the remote: a Send leaves that to it.
+	Promised bool
+
+	// Staged says that what is fetched need not survive a power cut: it can be fetched
+	// again.
+	Staged bool
+
+	// DryRun sends nothing, and counts what would be.
+	DryRun bool
+
 	Meter Meter // may be nil
 }
 
