@@ -36,6 +36,7 @@ var mayImport = map[string][]string{
 	"sync/remote/dir":    {"internal/durable", "sync/remote"},
 	"sync/remote/webdav": {"sync/auth", "sync/remote"},
 	"sync/remote":        {"objects", "refs"},
+	"sync/wire":          {"objects", "objects/pack", "refs", "sync/remote"},
 	"sync/auth":          {},
 
 	"refs": {"internal/durable", "objects", xsys},
