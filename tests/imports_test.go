@@ -37,7 +37,7 @@ var mayImport = map[string][]string{
 	"sync/remote/webdav": {"sync/auth", "sync/remote"},
 	"sync/remote":        {"objects", "refs"},
 	"sync/wire":          {"objects", "objects/pack", "refs", "sync/remote"},
-	"sync/auth":          {},
+	"sync/auth":          {"internal/durable", "refs"},
 
 	"refs": {"internal/durable", "objects", xsys},
 
