@@ -30,11 +30,16 @@ const (
 	Unknown   Code = "unknown"    // remote.ErrDenied: nobody knows who asks
 	Denied    Code = "denied"     // remote.ErrDenied
 
-	BadRequest Code = "bad-request"
-	TooLarge   Code = "too-large"
-	Busy       Code = "busy"     // nobody can be served now
-	TooMany    Code = "too-many" // the same client asks for too much at once
-	Internal   Code = "internal" // the server's log says more
+	BadRequest  Code = "bad-request"
+	NoOperation Code = "no-operation" // the server does not know it
+	BadMethod   Code = "bad-method"
+	BadType     Code = "bad-type"  // of the body
+	NoLength    Code = "no-length" // of the body
+	TooLarge    Code = "too-large"
+	Slow        Code = "slow"     // the body did not come on
+	Busy        Code = "busy"     // nobody can be served now
+	TooMany     Code = "too-many" // the same client asks for too much at once
+	Internal    Code = "internal" // the server's log says more
 )
 
 // codes says how a code looks in HTTP, and which error it stands for.
@@ -53,7 +58,12 @@ var codes = []struct {
 	{Unknown, http.StatusUnauthorized, nil},
 	{Denied, http.StatusForbidden, remote.ErrDenied},
 	{BadRequest, http.StatusBadRequest, ErrMalformed},
+	{NoOperation, http.StatusNotFound, nil},
+	{BadMethod, http.StatusMethodNotAllowed, nil},
+	{BadType, http.StatusUnsupportedMediaType, nil},
+	{NoLength, http.StatusLengthRequired, nil},
 	{TooLarge, http.StatusRequestEntityTooLarge, nil},
+	{Slow, http.StatusRequestTimeout, nil},
 	{Busy, http.StatusServiceUnavailable, nil},
 	{TooMany, http.StatusTooManyRequests, nil},
 	{Internal, http.StatusInternalServerError, nil},
@@ -87,6 +97,10 @@ func AsError(err error) *Error {
 	var conflict *refs.ConflictError
 	if errors.As(err, &conflict) {
 		return &Error{Conflict, conflict.Error(), conflict}
+	}
+	var version *pack.VersionError
+	if errors.As(err, &version) {
+		return Errorf(BadPack, "%v", version)
 	}
 	for _, c := range codes {
 		if c.is != nil && errors.Is(err, c.is) {

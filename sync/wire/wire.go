@@ -10,6 +10,7 @@
 //	operation   request                  answer
 //	refs        a prefix                 refs
 //	missing     ids                      ids
+//	bases       ids                      ids
 //	fetch       extent, want, have       a pack, as a stream
 //	paths       budget, roots and paths  a pack, as a stream
 //	upload      a pack, as it is         nothing
@@ -33,6 +34,7 @@ import (
 const (
 	Refs    = "refs"
 	Missing = "missing"
+	Bases   = "bases" // as remote.BaseProber
 	Fetch   = "fetch"
 	Paths   = "paths"
 	Upload  = "upload"
@@ -68,7 +70,7 @@ func MaxRequest(operation string) int64 {
 	switch operation {
 	case Refs:
 		return MaxName
-	case Missing, Fetch:
+	case Missing, Bases, Fetch:
 		return 16 + MaxIDs*objects.IDSize
 	case Paths:
 		return 8 << 20
