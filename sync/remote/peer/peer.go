@@ -211,8 +211,12 @@ func (r *Remote) Take(ctx context.Context, parcels []*odb.Parcel, done func(*odb
 	})
 }
 
+// maxWaiting is how many bytes of a pack may be recipes, and deltas of what the
+// repository lacks.
+const maxWaiting = 128 << 20
+
 func (r *Remote) add(ctx context.Context, fill func(*odb.Batch) error) error {
-	b, err := r.db.NewBatch(ctx, odb.BatchOptions{})
+	b, err := r.db.NewBatch(ctx, odb.BatchOptions{Waiting: maxWaiting})
 	if err != nil {
 		return err
 	}
