@@ -39,6 +39,9 @@ func (t Token) Expired(now time.Time) bool { return !t.Expires.IsZero() && !now.
 // secrets finds them.
 const TokenPrefix = "cachetool_"
 
+// IsToken reports whether s looks like a secret.
+func IsToken(s string) bool { return strings.HasPrefix(s, TokenPrefix) }
+
 // Secrets are TokenPrefix, the id, "_" and 240 random bits.
 const (
 	idBytes     = 5

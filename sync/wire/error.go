@@ -26,6 +26,7 @@ const (
 	Stale     Code = "stale"      // remote.ErrStale
 	NotFound  Code = "not-found"  // objects.ErrNotFound
 	BadPack   Code = "bad-pack"   // pack.ErrBadPack
+	NotCommit Code = "not-commit" // remote.ErrNotCommit
 	NoSpace   Code = "no-space"   // syscall.ENOSPC
 	Unknown   Code = "unknown"    // remote.ErrDenied: nobody knows who asks
 	Denied    Code = "denied"     // remote.ErrDenied
@@ -54,6 +55,7 @@ var codes = []struct {
 	{BadName, http.StatusBadRequest, refs.ErrBadName},
 	{NotFound, http.StatusNotFound, objects.ErrNotFound},
 	{BadPack, http.StatusUnprocessableEntity, pack.ErrBadPack},
+	{NotCommit, http.StatusUnprocessableEntity, remote.ErrNotCommit},
 	{NoSpace, http.StatusInsufficientStorage, syscall.ENOSPC},
 	{Unknown, http.StatusUnauthorized, nil},
 	{Denied, http.StatusForbidden, remote.ErrDenied},

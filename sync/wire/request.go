@@ -70,11 +70,12 @@ func EncodeUpdates(updates []refs.Update) []byte {
 	return dst
 }
 
-// ParseUpdates is the inverse of EncodeUpdates, for at most MaxUpdates. A bad
-// name is refs.ErrBadName.
+// ParseUpdates is the inverse of EncodeUpdates, for at most MaxUpdates, each of
+// another ref. A bad name is refs.ErrBadName.
 func ParseUpdates(p []byte) ([]refs.Update, error) {
 	r := &reader{rest: p}
 	updates := make([]refs.Update, r.count(MaxUpdates, 2*objects.IDSize+4))
+	seen := make(map[refs.Name]bool, len(updates))
 	for i := range updates {
 		u := refs.Update{Old: r.id(), New: r.id(), Name: refs.Name(r.text(MaxName)), Reason: r.text(MaxName)}
 		if r.err != nil {
@@ -83,6 +84,10 @@ func ParseUpdates(p []byte) ([]refs.Update, error) {
 		if err := u.Name.Check(); err != nil {
 			return nil, err
 		}
+		if seen[u.Name] {
+			return nil, malformed("%s: updated twice at once", u.Name)
+		}
+		seen[u.Name] = true
 		updates[i] = u
 	}
 	return updates, r.end()

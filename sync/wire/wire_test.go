@@ -75,7 +75,11 @@ func TestLimits(t *testing.T) {
 		"paths":   func() error { _, _, err := ParsePaths(append(make([]byte, 8), count...)); return err },
 		"budget":  func() error { _, _, err := ParsePaths(bytes.Repeat([]byte{0xff}, 12)); return err },
 		"updates": func() error { _, err := ParseUpdates(count); return err },
-		"refs":    func() error { _, err := ParseRefs(count); return err },
+		"again": func() error {
+			_, err := ParseUpdates(EncodeUpdates([]refs.Update{exampleUpdates[0], exampleUpdates[0]}))
+			return err
+		},
+		"refs": func() error { _, err := ParseRefs(count); return err },
 		"disorder": func() error {
 			_, err := ParseRefs(EncodeRefs([]refs.Ref{exampleRefs[1], exampleRefs[0]}))
 			return err
@@ -115,6 +119,7 @@ func TestErrors(t *testing.T) {
 		{fmt.Errorf("%w: %w", remote.ErrStale, objects.ErrNotFound), remote.ErrStale, 409, ""},
 		{&objects.DamagedError{ID: objects.ID{1}, Reason: "x"}, objects.ErrNotFound, 404, ""},
 		{fmt.Errorf("%w: x\n\x1b[31m\xff", pack.ErrBadPack), pack.ErrBadPack, 422, "damaged pack: x  [31m?"},
+		{fmt.Errorf("refs/heads/a: %w", remote.ErrNotCommit), remote.ErrNotCommit, 422, ""},
 		{syscall.ENOSPC, syscall.ENOSPC, 507, ""},
 		{Errorf(Unknown, "who?"), remote.ErrDenied, 401, "who?"},
 		{fmt.Errorf("x: %w", Errorf(Denied, "no")), remote.ErrDenied, 403, "no"},

@@ -295,7 +295,7 @@ func (r *Remote) fits(ctx context.Context, u refs.Update) error {
 	case err != nil:
 		return err
 	case u.Name.IsBranch() && k != objects.Commit:
-		return fmt.Errorf("%s: %s is a %s, a branch points to a commit", u.Name, u.New.Short(), k)
+		return fmt.Errorf("%s: %w: %s is a %s", u.Name, remote.ErrNotCommit, u.New.Short(), k)
 	}
 	return nil
 }
