@@ -162,7 +162,7 @@ func (x *exchange) Write(p []byte) (int, error) {
 
 // reassurance is how often a client hears that we are still at it. Clients wait
 // for a minute.
-const reassurance = 10 * time.Second
+func (o Options) reassurance() time.Duration { return min(10*time.Second, o.Patience/3) }
 
 // work calls fn, which may take as long as Options.Work, and tells the client
 // meanwhile that it has not been forgotten. The body must have been read: what is
@@ -174,7 +174,7 @@ func (x *exchange) work(fn func(ctx context.Context) error) error {
 	done := make(chan struct{})
 	var watch sync.WaitGroup
 	watch.Go(func() {
-		ticker := time.NewTicker(reassurance)
+		ticker := time.NewTicker(x.s.o.reassurance())
 		defer ticker.Stop()
 		for {
 			select {
@@ -198,7 +198,7 @@ func (x *exchange) reassure() {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	switch {
-	case time.Since(x.last) < reassurance/2:
+	case time.Since(x.last) < x.s.o.reassurance()/2:
 		return
 	case x.status == 0 && x.r.ProtoAtLeast(1, 1):
 		x.last = time.Now()

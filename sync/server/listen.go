@@ -37,7 +37,7 @@ func (s *Server) Serve(ctx context.Context, l net.Listener, config *tls.Config) 
 	h := &http.Server{
 		Handler:           s,
 		TLSConfig:         config,
-		ReadHeaderTimeout: headTime,
+		ReadHeaderTimeout: min(headTime, s.o.Patience),
 		IdleTimeout:       idleTime,
 		MaxHeaderBytes:    maxHeader,
 		HTTP2:             &http.HTTP2Config{MaxConcurrentStreams: max(8, s.o.MaxRequests)},
