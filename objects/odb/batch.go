@@ -21,6 +21,11 @@ import (
 type BatchOptions struct {
 	BlockSize int            // BigBlock or SmallBlock; zero is SmallBlock
 	Level     compress.Level // zero is DefaultLevel
+
+	// Waiting is how many bytes of received records may wait until what they are
+	// made of is here. They are in memory, which a stranger could fill. Zero is any
+	// number.
+	Waiting int
 }
 
 // Durability is what a commit survives.
@@ -71,6 +76,7 @@ type Batch struct {
 	free    []*pack.Block  // for lanes
 	presses []*press
 	waiting map[objects.ID]waiting // received and not proven
+	waits   int                    // bytes of these
 	err     error                  // the first failure: Commit must not succeed after it
 	closed  bool
 }

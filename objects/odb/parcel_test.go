@@ -284,6 +284,25 @@ func TestReceiveWaits(t *testing.T) {
 	check(t, db, objects.Blob, chunk)
 }
 
+// TestReceiveWaitsWithinBounds: what waits is in memory.
+func TestReceiveWaitsWithinBounds(t *testing.T) {
+	recipe := pack.AppendRecipe(nil, objects.ID{1}, 10, []pack.Piece{{ID: objects.ID{2}, Size: 10}})
+	other := pack.AppendRecipe(nil, objects.ID{3}, 10, []pack.Piece{{ID: objects.ID{2}, Size: 10}})
+	b := batch(t, open(t, test.Dir(t)), odb.BatchOptions{Waiting: len(recipe)})
+	receive := func(record []byte) error {
+		_, err := b.Receive(t.Context(), bytes.NewReader(packOf(t, pack.Record{Type: pack.Recipe})(record)))
+		return err
+	}
+	for range 2 { // the same once more is no more
+		if err := receive(recipe); err != nil {
+			t.Error(err)
+		}
+	}
+	if err := receive(other); !errors.Is(err, pack.ErrBadPack) {
+		t.Errorf("%v", err)
+	}
+}
+
 // TestReceiveBroken cuts and flips a pack on its way: it is an error, and what
 // was whole stays.
 func TestReceiveBroken(t *testing.T) {

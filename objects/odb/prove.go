@@ -25,17 +25,20 @@ type waiting struct {
 }
 
 // wait keeps a record until it can be proven, and reports whether it is new.
-func (b *Batch) wait(id objects.ID, t pack.Type, body []byte) bool {
+func (b *Batch) wait(id objects.ID, t pack.Type, body []byte) (fresh bool, err error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.waiting == nil {
 		b.waiting = map[objects.ID]waiting{}
 	}
-	_, known := b.waiting[id]
-	if !known {
-		b.waiting[id] = waiting{t, bytes.Clone(body)}
+	if _, known := b.waiting[id]; known {
+		return false, nil
 	}
-	return !known
+	if b.waits += len(body); b.o.Waiting > 0 && b.waits > b.o.Waiting {
+		return false, fmt.Errorf("%s %s: %w: records of more than %d bytes are made of what is not here", t, id, pack.ErrBadPack, b.o.Waiting)
+	}
+	b.waiting[id] = waiting{t, bytes.Clone(body)}
+	return true, nil
 }
 
 // Prove takes those of the records that wait of which all parts are here, and
@@ -44,7 +47,7 @@ func (b *Batch) wait(id objects.ID, t pack.Type, body []byte) bool {
 func (b *Batch) Prove(ctx context.Context) (lacking []objects.ID, err error) {
 	b.mu.Lock()
 	all := b.waiting
-	b.waiting = nil
+	b.waiting, b.waits = nil, 0
 	b.mu.Unlock()
 
 	var recipes []objects.ID
@@ -73,7 +76,9 @@ func (b *Batch) Prove(ctx context.Context) (lacking []objects.ID, err error) {
 		for _, part := range parts {
 			lacks[part] = true
 		}
-		b.wait(id, pack.Recipe, all[id].body)
+		if _, err := b.wait(id, pack.Recipe, all[id].body); err != nil {
+			return nil, err
+		}
 	}
 	group, ctx := errgroup.WithContext(ctx)
 	group.SetLimit(runtime.GOMAXPROCS(0))
@@ -98,8 +103,8 @@ func (b *Batch) proveWaitingDelta(ctx context.Context, id objects.ID, w waiting,
 			return err
 		}
 		lacks[d.Base] = true
-		b.wait(id, w.t, w.body)
-		return nil
+		_, err = b.wait(id, w.t, w.body)
+		return err
 	}
 	if err != nil {
 		return err

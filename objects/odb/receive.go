@@ -145,11 +145,13 @@ func (b *Batch) examine(ctx context.Context, t pack.Type, body []byte) (r pack.R
 	}
 	switch t {
 	case pack.Recipe:
-		return r, b.wait(id, t, body), nil
+		fresh, err := b.wait(id, t, body)
+		return r, fresh, err
 	case pack.Delta:
 		whole, err := b.proveDelta(ctx, id, body)
 		if errors.Is(err, errWaits) {
-			return r, b.wait(id, t, body), nil
+			fresh, err := b.wait(id, t, body)
+			return r, fresh, err
 		}
 		if err != nil || whole != nil {
 			return r, true, errors.Join(err, b.putWhole(id, whole))

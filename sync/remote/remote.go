@@ -141,6 +141,9 @@ var (
 	// ask again what is missing, upload that, and update again.
 	ErrStale = errors.New("the remote's packs have changed: what is missing must be asked again")
 
+	// ErrNotCommit says that a branch was to be moved to something else.
+	ErrNotCommit = errors.New("a branch points to commits only")
+
 	// ErrDenied says that the remote knows us and refuses, or does not know us.
 	ErrDenied = errors.New("access denied")
 )

@@ -7,7 +7,6 @@ import (
 	"strings"
 
 	"github.com/cache-tool/cache-tool/objects"
-	"github.com/cache-tool/cache-tool/objects/reach"
 	"github.com/cache-tool/cache-tool/sync/remote"
 )
 
@@ -132,51 +131,4 @@ func (w *pathWalk) below(ctx context.Context) error {
 		}
 	}
 	return nil
-}
-
-// Reachable reports whether each of ids can be reached from one of tips. Chunks
-// count as reached with their blobs.
-func (r *Remote) Reachable(ctx context.Context, tips, ids []objects.ID) (bool, error) {
-	left := make(map[objects.ID]bool, len(ids))
-	for _, id := range ids {
-		left[id] = true
-	}
-	if len(left) == 0 {
-		return true, nil
-	}
-	shallow, err := r.shallow()
-	if err != nil {
-		return false, err
-	}
-	done := errors.New("done")
-	var blobs []objects.ID
-	err = reach.Walk(ctx, r.db, tips, reach.Options{
-		Shallow: func(id objects.ID) bool { return shallow[id] },
-		Missing: func(reach.Missing) error { return nil },
-		Visit: func(id objects.ID, k objects.Kind) error {
-			if delete(left, id); len(left) == 0 {
-				return done
-			}
-			if k == objects.Blob {
-				blobs = append(blobs, id)
-			}
-			return nil
-		},
-	})
-	if errors.Is(err, done) {
-		return true, nil
-	}
-	if err != nil {
-		return false, err
-	}
-	err = r.db.Chunks(ctx, blobs, func(_, chunk objects.ID) error {
-		if delete(left, chunk); len(left) == 0 {
-			return done
-		}
-		return nil
-	})
-	if errors.Is(err, done) {
-		return true, nil
-	}
-	return false, err
 }

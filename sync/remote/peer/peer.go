@@ -211,8 +211,12 @@ func (r *Remote) Take(ctx context.Context, parcels []*odb.Parcel, done func(*odb
 	})
 }
 
+// maxWaiting is how many bytes of a pack may be recipes, and deltas of what the
+// repository lacks.
+const maxWaiting = 128 << 20
+
 func (r *Remote) add(ctx context.Context, fill func(*odb.Batch) error) error {
-	b, err := r.db.NewBatch(ctx, odb.BatchOptions{})
+	b, err := r.db.NewBatch(ctx, odb.BatchOptions{Waiting: maxWaiting})
 	if err != nil {
 		return err
 	}
@@ -291,7 +295,7 @@ func (r *Remote) fits(ctx context.Context, u refs.Update) error {
 	case err != nil:
 		return err
 	case u.Name.IsBranch() && k != objects.Commit:
-		return fmt.Errorf("%s: %s is a %s, a branch points to a commit", u.Name, u.New.Short(), k)
+		return fmt.Errorf("%s: %w: %s is a %s", u.Name, remote.ErrNotCommit, u.New.Short(), k)
 	}
 	return nil
 }

@@ -156,27 +156,41 @@ func TestUpdateWantsAll(t *testing.T) {
 	}
 	r := fresh(t)()
 	remotetest.Upload(t, r, h.all()...)
-	if err := r.Update(t.Context(), refs.Update{Name: "refs/heads/main", New: h.trees[0].ID()}); err == nil {
-		t.Error("a branch points to a tree")
+	if err := r.Update(t.Context(), refs.Update{Name: "refs/heads/main", New: h.trees[0].ID()}); !errors.Is(err, remote.ErrNotCommit) {
+		t.Errorf("a branch points to a tree: %v", err)
 	}
 }
 
-func TestReachable(t *testing.T) {
+func TestReached(t *testing.T) {
 	h := newHistory()
 	r := fresh(t)().(*peer.Remote)
-	remotetest.Upload(t, r, h.all()...)
-	tip := []objects.ID{h.commits[1].ID()}
+	chunk := remotetest.Item{Type: pack.Chunk, Body: bytes.Repeat([]byte("x"), 70_000)}
+	big := objects.Sum(objects.Blob, chunk.Body)
+	recipe := remotetest.Item{Type: pack.Recipe, Body: pack.AppendRecipe(nil, big, 70_000, []pack.Piece{{ID: chunk.ID(), Size: 70_000}})}
+	tree := remotetest.Item{Type: pack.Tree, Body: objects.Entries{{Mode: objects.ModeFile, Name: "big", ID: big}}.Encode()}
+	remotetest.Upload(t, r, append(h.all(), chunk, recipe, tree)...)
 	for _, tt := range []struct {
-		ids  []objects.ID
-		want bool
+		tips []objects.ID
+		yes  []objects.ID
+		no   []objects.ID
 	}{
-		{nil, true},
-		{[]objects.ID{h.blobs[0].ID(), h.shared.ID(), h.commits[0].ID()}, true},
-		{[]objects.ID{h.blobs[0].ID(), h.blobs[2].ID()}, false},
-		{[]objects.ID{{1}}, false},
+		{nil, nil, []objects.ID{h.commits[0].ID(), h.shared.ID()}},
+		{[]objects.ID{h.commits[1].ID()}, []objects.ID{h.blobs[0].ID(), h.shared.ID(), h.commits[0].ID()}, []objects.ID{h.blobs[2].ID(), h.commits[2].ID(), big, chunk.ID()}},
+		{[]objects.ID{tree.ID(), h.commits[0].ID()}, []objects.ID{big, chunk.ID(), h.blobs[0].ID()}, []objects.ID{h.blobs[1].ID(), {1}}},
 	} {
-		if got, err := r.Reachable(t.Context(), tip, tt.ids); err != nil || got != tt.want {
-			t.Errorf("%v: %t, %v", tt.ids, got, err)
+		set, err := r.Reached(t.Context(), tt.tips)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, id := range tt.yes {
+			if !set.Has(id) {
+				t.Errorf("%v do not reach %s", tt.tips, id.Short())
+			}
+		}
+		for _, id := range tt.no {
+			if set.Has(id) {
+				t.Errorf("%v reach %s", tt.tips, id.Short())
+			}
 		}
 	}
 }
