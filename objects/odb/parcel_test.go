@@ -102,7 +102,7 @@ func send(t *testing.T, to *odb.DB, parcels []*odb.Parcel, adopt bool) {
 			t.Fatal(err)
 		}
 	}
-	if lacking, err := b.Prove(t.Context()); err != nil || len(lacking) > 0 {
+	if lacking, err := b.Prove(t.Context(), nil); err != nil || len(lacking) > 0 {
 		t.Fatalf("Prove = %d, %v", len(lacking), err)
 	}
 	if err := b.Commit(t.Context(), odb.Durable); err != nil {
@@ -238,7 +238,7 @@ func TestReceiveLies(t *testing.T) {
 		db := open(t, test.Dir(t))
 		b := batch(t, db, odb.BatchOptions{})
 		_, err := b.Receive(t.Context(), bytes.NewReader(packOf(t, records...)(tt.body...)))
-		lacking, e := b.Prove(t.Context())
+		lacking, e := b.Prove(t.Context(), nil)
 		if err = errors.Join(err, e); (err != nil) != tt.bad || len(lacking) > 0 {
 			t.Errorf("%s: %v, lacks %d", tt.name, err, len(lacking))
 		}
@@ -257,9 +257,13 @@ func TestReceiveWaits(t *testing.T) {
 		t.Fatal(err)
 	}
 	for range 2 {
-		if lacking, err := first.Prove(t.Context()); err != nil || len(lacking) != 1 || lacking[0] != piece.ID {
+		if lacking, err := first.Prove(t.Context(), nil); err != nil || len(lacking) != 1 || lacking[0] != piece.ID {
 			t.Fatalf("Prove = %v, %v", lacking, err)
 		}
+	}
+	nobody := func(objects.ID) bool { return false }
+	if lacking, err := first.Prove(t.Context(), nobody); err != nil || len(lacking) != 0 || !first.Waits(objects.Sum(objects.Blob, chunk)) {
+		t.Errorf("Prove for nobody = %v, %v", lacking, err)
 	}
 	if err := first.Commit(t.Context(), odb.Durable); err != nil {
 		t.Fatal(err)
@@ -274,7 +278,7 @@ func TestReceiveWaits(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if lacking, err := second.Prove(t.Context()); err != nil || len(lacking) != 0 {
+	if lacking, err := second.Prove(t.Context(), nil); err != nil || len(lacking) != 0 {
 		t.Fatalf("Prove = %v, %v", lacking, err)
 	}
 	if err := second.Commit(t.Context(), odb.Durable); err != nil {

@@ -42,9 +42,10 @@ func (b *Batch) wait(id objects.ID, t pack.Type, body []byte) (fresh bool, err e
 }
 
 // Prove takes those of the records that wait of which all parts are here, and
-// returns the parts that the others lack: chunks of big blobs, and bases of
-// trees, each once. What still waits at Commit is dropped.
-func (b *Batch) Prove(ctx context.Context) (lacking []objects.ID, err error) {
+// returns the parts that others lack: chunks of big blobs, and bases of trees, each
+// once. With wanted not nil only those parts count that objects lack for which it
+// is true. What still waits at Commit is dropped.
+func (b *Batch) Prove(ctx context.Context, wanted func(objects.ID) bool) (lacking []objects.ID, err error) {
 	b.mu.Lock()
 	all := b.waiting
 	b.waiting, b.waits = nil, 0
@@ -52,12 +53,19 @@ func (b *Batch) Prove(ctx context.Context) (lacking []objects.ID, err error) {
 
 	var recipes []objects.ID
 	lacks := map[objects.ID]bool{}
+	lack := func(id objects.ID, parts ...objects.ID) {
+		if wanted == nil || wanted(id) {
+			for _, part := range parts {
+				lacks[part] = true
+			}
+		}
+	}
 	for id, w := range all {
 		if w.t == pack.Recipe {
 			recipes = append(recipes, id)
 			continue
 		}
-		if err := b.proveWaitingDelta(ctx, id, w, lacks); err != nil {
+		if err := b.proveWaitingDelta(ctx, id, w, lack); err != nil {
 			return nil, err
 		}
 	}
@@ -73,9 +81,7 @@ func (b *Batch) Prove(ctx context.Context) (lacking []objects.ID, err error) {
 			ready = append(ready, id)
 			continue
 		}
-		for _, part := range parts {
-			lacks[part] = true
-		}
+		lack(id, parts...)
 		if _, err := b.wait(id, pack.Recipe, all[id].body); err != nil {
 			return nil, err
 		}
@@ -95,14 +101,14 @@ func (b *Batch) Prove(ctx context.Context) (lacking []objects.ID, err error) {
 	return lacking, nil
 }
 
-func (b *Batch) proveWaitingDelta(ctx context.Context, id objects.ID, w waiting, lacks map[objects.ID]bool) error {
+func (b *Batch) proveWaitingDelta(ctx context.Context, id objects.ID, w waiting, lack func(objects.ID, ...objects.ID)) error {
 	whole, err := b.proveDelta(ctx, id, w.body)
 	if errors.Is(err, errWaits) {
 		d, err := pack.ParseDelta(w.body)
 		if err != nil {
 			return err
 		}
-		lacks[d.Base] = true
+		lack(id, d.Base)
 		_, err = b.wait(id, w.t, w.body)
 		return err
 	}
@@ -169,4 +175,12 @@ func (b *Batch) proveRecipe(ctx context.Context, id objects.ID, record []byte) e
 		return fmt.Errorf("blob %s: %w: %w", id, pack.ErrBadPack, err)
 	}
 	return b.recipes.put(pack.Record{ID: id, Type: pack.Recipe, Size: uint32(len(record))}, record)
+}
+
+// Waits reports whether an object was received, and is not proven.
+func (b *Batch) Waits(id objects.ID) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	_, waits := b.waiting[id]
+	return waits
 }

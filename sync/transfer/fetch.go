@@ -40,15 +40,15 @@ func FetchObjects(ctx context.Context, db *odb.DB, r remote.Remote, ids []object
 	})
 }
 
-// Accept adds the objects of a pack that was asked for, with what it lacks of the
-// big blobs in it.
+// Accept adds the objects of a pack that was asked for, with the chunks of the big
+// blobs in it.
 func Accept(ctx context.Context, db *odb.DB, r remote.Remote, body io.ReadCloser, o Options) (Stats, error) {
 	defer body.Close()
 	return collect(ctx, db, o, func(ctx context.Context, f *fetcher) error {
 		if err := f.receive(ctx, body); err != nil {
 			return err
 		}
-		return f.complete(ctx, r)
+		return f.complete(ctx, r, nil)
 	})
 }
 
@@ -85,18 +85,21 @@ type fetcher struct {
 func fetch(ctx context.Context, db *odb.DB, r remote.Remote, tips, have []objects.ID, extent remote.Extent, o Options) (Stats, error) {
 	return collect(ctx, db, o, func(ctx context.Context, f *fetcher) error {
 		commits, failed := extent == remote.History, 0
+		var asked []objects.ID
 		for {
 			missing, err := f.missing(ctx, tips, have, commits)
 			if err != nil || len(missing) == 0 {
 				return err
 			}
+			if slices.Equal(missing, asked) && failed == 0 {
+				return fmt.Errorf("the remote sends nothing of %d objects that are missing, as %s: %w", len(missing), missing[0].Short(), objects.ErrNotFound)
+			}
+			asked = slices.Clone(missing)
 			before := f.stats.Objects
 			err = f.bring(ctx, r, remote.Request{Want: missing, Have: have, Extent: extent})
 			switch {
-			case err == nil && f.stats.Objects > before:
-				failed = 0
 			case err == nil:
-				return fmt.Errorf("the remote sends nothing of %d objects that are missing: %w", len(missing), objects.ErrNotFound)
+				failed = 0
 			case isFinal(ctx, err, objects.ErrNotFound, pack.ErrBadPack, remote.ErrDenied):
 				return err
 			case f.stats.Objects > before: // some came
@@ -151,18 +154,23 @@ func (f *fetcher) missing(ctx context.Context, tips, have []objects.ID, commits 
 
 // bring fetches what q asks for, and what that needs to be proven.
 func (f *fetcher) bring(ctx context.Context, r remote.Remote, q remote.Request) error {
-	if len(q.Want) == 0 {
-		return nil
+	wanted := make(map[objects.ID]bool, len(q.Want))
+	for _, id := range q.Want {
+		wanted[id] = true
 	}
-	body, err := r.Fetch(ctx, q)
-	if err != nil {
-		return err
+	// Some may have come before, as neighbours of others.
+	q.Want = slices.DeleteFunc(q.Want, f.b.Waits)
+	if len(q.Want) > 0 {
+		body, err := r.Fetch(ctx, q)
+		if err != nil {
+			return err
+		}
+		defer body.Close()
+		if err := f.receive(ctx, body); err != nil {
+			return err
+		}
 	}
-	defer body.Close()
-	if err := f.receive(ctx, body); err != nil {
-		return err
-	}
-	return f.complete(ctx, r)
+	return f.complete(ctx, r, func(id objects.ID) bool { return wanted[id] })
 }
 
 func (f *fetcher) receive(ctx context.Context, body io.Reader) error {
@@ -174,9 +182,9 @@ func (f *fetcher) receive(ctx context.Context, body io.Reader) error {
 	return err
 }
 
-// complete fetches the chunks of big blobs and the bases of trees that have come.
-func (f *fetcher) complete(ctx context.Context, r remote.Remote) error {
-	lacking, err := f.b.Prove(ctx)
+// complete fetches the chunks and bases that wanted objects lack.
+func (f *fetcher) complete(ctx context.Context, r remote.Remote, wanted func(objects.ID) bool) error {
+	lacking, err := f.b.Prove(ctx, wanted)
 	for err == nil && len(lacking) > 0 {
 		for part := range slices.Chunk(lacking, maxAsk) {
 			if err := f.parts(ctx, r, part); err != nil {
@@ -184,7 +192,7 @@ func (f *fetcher) complete(ctx context.Context, r remote.Remote) error {
 			}
 		}
 		before := len(lacking)
-		if lacking, err = f.b.Prove(ctx); err == nil && len(lacking) >= before {
+		if lacking, err = f.b.Prove(ctx, wanted); err == nil && len(lacking) >= before {
 			return fmt.Errorf("the remote sends nothing of %d parts that are missing: %w", before, objects.ErrNotFound)
 		}
 	}

@@ -189,7 +189,7 @@ func (r *Remote) Upload(ctx context.Context, p io.ReaderAt, size int64) error {
 		if _, err := b.Receive(ctx, io.NewSectionReader(p, 0, size)); err != nil {
 			return err
 		}
-		lacking, err := b.Prove(ctx)
+		lacking, err := b.Prove(ctx, nil)
 		if err == nil && len(lacking) > 0 {
 			err = fmt.Errorf("%d parts of its objects are neither in it nor here: %s …: %w", len(lacking), lacking[0].Short(), objects.ErrNotFound)
 		}
