@@ -3,7 +3,6 @@ package commands
 import (
 	"context"
 	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"fmt"
 	"net/url"
@@ -17,6 +16,7 @@ import (
 	"github.com/cache-tool/cache-tool/sync/remote"
 	"github.com/cache-tool/cache-tool/sync/remote/bucket"
 	"github.com/cache-tool/cache-tool/sync/remote/dir"
+	"github.com/cache-tool/cache-tool/sync/remote/httpremote"
 	"github.com/cache-tool/cache-tool/sync/remote/peer"
 	"github.com/cache-tool/cache-tool/sync/remote/webdav"
 )
@@ -47,6 +47,9 @@ func (m remoteStore) setting(r *repo.Repo, key string) string {
 	}
 	return value
 }
+
+// isInsecure reports whether passwords and tokens may go to the remote unencrypted.
+func (m remoteStore) isInsecure(r *repo.Repo) bool { return m.setting(r, "insecure") == "true" }
 
 // remoteNames returns the names of the remotes that are configured.
 func remoteNames(r *repo.Repo) []string {
@@ -153,18 +156,21 @@ func (s *session) connect(ctx context.Context, r *repo.Repo, m remoteStore, toWr
 		path, err := pathOf(m.url, rest, ok)
 		return bucket.Open(dir.Open(path)), err
 	case "dav+http", "dav+https":
-		o := webdav.Options{Credentials: credentials(), Unencrypted: m.setting(r, "insecure") == "true"}
-		var err error
-		if o.TLS, err = tlsOf(r, m); err != nil {
+		config, err := tlsOf(r, m)
+		if err != nil {
 			return nil, err
 		}
-		b, err := webdav.Open(m.url, o)
+		b, err := webdav.Open(m.url, webdav.Options{Credentials: credentials(), Unencrypted: m.isInsecure(r), TLS: config})
 		if err != nil {
 			return nil, err
 		}
 		return bucket.Open(b), nil
 	case "http", "https":
-		return s.openServer(r, m)
+		config, err := tlsOf(r, m)
+		if err != nil {
+			return nil, err
+		}
+		return httpremote.Open(m.url, httpremote.Options{Unencrypted: m.isInsecure(r), TLS: config})
 	}
 	return nil, checkURL(m.url)
 }
@@ -217,32 +223,5 @@ func credentials() auth.Credentials {
 
 // tlsOf returns what a remote's settings say about certificates; nil if nothing.
 func tlsOf(r *repo.Repo, m remoteStore) (*tls.Config, error) {
-	ca, cert, key := m.setting(r, "caFile"), m.setting(r, "certFile"), m.setting(r, "keyFile")
-	if ca == "" && cert == "" {
-		return nil, nil
-	}
-	var c tls.Config
-	if ca != "" {
-		pem, err := os.ReadFile(ca)
-		if err != nil {
-			return nil, err
-		}
-		c.RootCAs = x509.NewCertPool()
-		if !c.RootCAs.AppendCertsFromPEM(pem) {
-			return nil, fmt.Errorf("%s holds no certificate (PEM)", ca)
-		}
-	}
-	if cert != "" {
-		pair, err := tls.LoadX509KeyPair(cert, key)
-		if err != nil {
-			return nil, err
-		}
-		c.Certificates = []tls.Certificate{pair}
-	}
-	return &c, nil
-}
-
-// openServer is not there yet.
-func (s *session) openServer(r *repo.Repo, m remoteStore) (remote.Remote, error) {
-	return nil, fmt.Errorf("%s: servers are not spoken to yet", m)
+	return auth.TLSFiles{CA: m.setting(r, "caFile"), Cert: m.setting(r, "certFile"), Key: m.setting(r, "keyFile")}.Config()
 }

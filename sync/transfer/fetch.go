@@ -9,7 +9,6 @@ import (
 
 	"github.com/cache-tool/cache-tool/objects"
 	"github.com/cache-tool/cache-tool/objects/odb"
-	"github.com/cache-tool/cache-tool/objects/pack"
 	"github.com/cache-tool/cache-tool/objects/reach"
 	"github.com/cache-tool/cache-tool/sync/remote"
 )
@@ -100,7 +99,7 @@ func fetch(ctx context.Context, db *odb.DB, r remote.Remote, tips, have []object
 			switch {
 			case err == nil:
 				failed = 0
-			case isFinal(ctx, err, objects.ErrNotFound, pack.ErrBadPack, remote.ErrDenied):
+			case isFinal(ctx, err):
 				return err
 			case f.stats.Objects > before: // some came
 				failed = 1

@@ -9,9 +9,12 @@ package transfer
 import (
 	"context"
 	"errors"
+	"io"
 	"time"
 
 	"github.com/cache-tool/cache-tool/objects"
+	"github.com/cache-tool/cache-tool/objects/pack"
+	"github.com/cache-tool/cache-tool/sync/remote"
 )
 
 // A Meter is told how far a transfer is. Its methods may be called from many
@@ -105,12 +108,9 @@ func rest(ctx context.Context, failed int) error {
 	}
 }
 
-// isFinal reports whether there is no sense in trying again.
-func isFinal(ctx context.Context, err error, final ...error) bool {
-	for _, f := range final {
-		if errors.Is(err, f) {
-			return true
-		}
-	}
-	return ctx.Err() != nil
+// isFinal reports whether there is no sense in trying again: what is cut short may
+// be whole the next time, but what is wrong, missing or denied is so again.
+func isFinal(ctx context.Context, err error) bool {
+	wrong := errors.Is(err, pack.ErrBadPack) && !errors.Is(err, io.ErrUnexpectedEOF)
+	return wrong || errors.Is(err, objects.ErrNotFound) || errors.Is(err, remote.ErrDenied) || ctx.Err() != nil
 }
