@@ -238,6 +238,7 @@ const (
 	refMerged   = "merged"
 	refForced   = "forced"
 	refDeleted  = "deleted"
+	refPulled   = "pulled" // a push found that the branch here was behind
 )
 
 func moved(name refs.Name, old, now objects.ID, status string) movedRef {

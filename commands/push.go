@@ -154,7 +154,7 @@ func (x *exchange) pushOnce(ctx context.Context, p pushing) ([]movedRef, error) 
 		if err := x.prepare(ctx, st, p); err != nil {
 			return nil, err
 		}
-		if st.status == refUpToDate {
+		if st.status == refUpToDate || st.status == refPulled {
 			continue
 		}
 		updates = append(updates, st.update)
@@ -341,7 +341,7 @@ func (x *exchange) advance(ctx context.Context, st *step, is objects.ID, p pushi
 	}
 	st.update.New = merged.Tip
 	if st.status = refMerged; merged.Tip == is {
-		st.status = refUpToDate // there was nothing that the remote lacks
+		st.status = refPulled // there was nothing that the remote lacks
 	}
 	return nil
 }

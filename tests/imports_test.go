@@ -24,7 +24,7 @@ const module = "github.com/cache-tool/cache-tool"
 // commands, this store (repo) nothing of other stores (sync).
 var mayImport = map[string][]string{
 	"":         {"commands"},
-	"commands": {"internal/durable", "objects", "objects/...", "refs", "repo", "repo/...", cli, smetrics, bar, xsys},
+	"commands": {"internal/durable", "objects", "objects/...", "refs", "repo", "repo/...", "sync/...", cli, smetrics, bar, xsys},
 
 	"repo":           {"internal/durable", "objects", "objects/...", "refs", "repo/stage", "repo/statcache", "repo/worktree", "repo/action", goGit, goBilly, xsync, xsys},
 	"repo/action":    {"internal/durable", "objects", "objects/...", "repo/statcache", "repo/worktree", doublestar, xsync, xsys},
@@ -32,6 +32,8 @@ var mayImport = map[string][]string{
 	"repo/stage":     {"internal/durable", "objects", "objects/entry", "objects/trees", xsys},
 	"repo/statcache": {"internal/durable", "objects", xsys},
 
+	"sync/transfer":          {"objects", "objects/odb", "objects/pack", "objects/reach", "sync/remote", xsync},
+	"sync/remote/peer":       {"objects", "objects/odb", "objects/pack", "objects/reach", "refs", "sync/remote"},
 	"sync/remote/bucket":     {"objects", "objects/pack", "refs", "sync/remote", xsync},
 	"sync/remote/dir":        {"internal/durable", "sync/remote"},
 	"sync/remote/webdav":     {"sync/auth", "sync/remote"},
