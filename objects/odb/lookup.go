@@ -38,6 +38,12 @@ func (db *DB) eachCopy(ctx context.Context, id objects.ID, use func(hit) error) 
 	if err == objects.ErrNotFound && db.suspectAll() {
 		err = db.eachShown(ctx, id, use)
 	}
+	if err == objects.ErrNotFound && db.isSure(ctx) {
+		if err := db.settle(ctx); err != nil {
+			return err
+		}
+		err = db.eachShown(ctx, id, use)
+	}
 	if err != objects.ErrNotFound {
 		return err
 	}
@@ -172,12 +178,28 @@ func (db *DB) isKept(id *objects.ID) (bool, error) {
 // Missing returns those of ids that no pack holds, in order. It looks at
 // indexes only: what is damaged is not missing.
 func (db *DB) Missing(ctx context.Context, ids []objects.ID) ([]objects.ID, error) {
+	missing, err := db.lacks(ctx, ids)
+	if err != nil || len(missing) == 0 {
+		return nil, err
+	}
+	mended := db.suspectAll()
+	if db.isSure(ctx) {
+		if err := db.settle(ctx); err != nil {
+			return nil, err
+		}
+		mended = true
+	}
+	if mended {
+		return db.lacks(ctx, missing)
+	}
+	return missing, nil
+}
+
+// lacks returns those of ids that the indexes do not show.
+func (db *DB) lacks(ctx context.Context, ids []objects.ID) ([]objects.ID, error) {
 	var missing []objects.ID
 	for i := range ids {
 		ok, err := db.has(ctx, &ids[i])
-		if err == nil && !ok && db.suspectAll() {
-			ok, err = db.has(ctx, &ids[i])
-		}
 		if err != nil {
 			return nil, err
 		}

@@ -23,7 +23,9 @@ type PromisedError struct {
 	Err error
 }
 
-func (e *PromisedError) Error() string { return fmt.Sprintf("object %s could not be fetched: %v", e.ID, e.Err) }
+func (e *PromisedError) Error() string {
+	return fmt.Sprintf("object %s could not be fetched: %v", e.ID, e.Err)
+}
 
 // Unwrap returns both why it could not be fetched, and that it is not here.
 func (e *PromisedError) Unwrap() []error { return []error{e.Err, objects.ErrNotFound} }
@@ -31,6 +33,12 @@ func (e *PromisedError) Unwrap() []error { return []error{e.Err, objects.ErrNotF
 // isLazy reports whether what is missing may be fetched.
 func (db *DB) isLazy(ctx context.Context) bool {
 	return db.o.Fetch != nil && ctx.Value(localKey{}) == nil
+}
+
+// isSure reports whether what is called missing must really be so: nobody is about
+// to fetch it.
+func (db *DB) isSure(ctx context.Context) bool {
+	return db.o.Fetch == nil && ctx.Value(localKey{}) == nil
 }
 
 // fetched fetches an object that no pack holds, and reports whether to look again.
