@@ -100,7 +100,7 @@ func (x *exchange) send(ctx context.Context, tips []objects.ID, dryRun bool) err
 	for _, id := range x.there {
 		have = append(have, id)
 	}
-	stats, err := transfer.Send(ctx, x.r.DB, x, tips, have, o)
+	stats, err := transfer.Send(ctx, x.r.DB, x.Remote, tips, have, o)
 	x.count(stats)
 	return remoteError(x.m, err)
 }
@@ -120,7 +120,7 @@ func (x *exchange) bring(ctx context.Context, tips []objects.ID, lazy bool) erro
 	if lazy {
 		fetch = transfer.FetchHistory
 	}
-	stats, err := fetch(ctx, x.r.DB, x, tips, have, o)
+	stats, err := fetch(ctx, x.r.DB, x.Remote, tips, have, o)
 	x.count(stats)
 	return remoteError(x.m, err)
 }

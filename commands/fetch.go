@@ -177,7 +177,7 @@ func (x *exchange) fetchTips(ctx context.Context, tips []objects.ID, f fetching)
 		}
 		tips = append(tips, ref.ID)
 	}
-	stats, err := transfer.Fetch(ctx, x.r.DB, x, tips, nil, o)
+	stats, err := transfer.Fetch(ctx, x.r.DB, x.Remote, tips, nil, o)
 	x.count(stats)
 	if err != nil {
 		return remoteError(x.m, err)

@@ -2,6 +2,7 @@ package odb
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -42,8 +43,8 @@ func (b *Batch) wait(id objects.ID, t pack.Type, body []byte) (fresh bool, err e
 }
 
 // Prove takes those of the records that wait of which all parts are here, and
-// returns the parts that others lack: chunks of big blobs, and bases of trees, each
-// once. With wanted not nil only those parts count that objects lack for which it
+// returns the parts that others lack: chunks of big blobs, in their order, and bases
+// of trees, each once. With wanted not nil only those parts count that objects lack for which it
 // is true. What still waits at Commit is dropped.
 func (b *Batch) Prove(ctx context.Context, wanted func(objects.ID) bool) (lacking []objects.ID, err error) {
 	b.mu.Lock()
@@ -54,9 +55,13 @@ func (b *Batch) Prove(ctx context.Context, wanted func(objects.ID) bool) (lackin
 	var recipes []objects.ID
 	lacks := map[objects.ID]bool{}
 	lack := func(id objects.ID, parts ...objects.ID) {
-		if wanted == nil || wanted(id) {
-			for _, part := range parts {
+		if wanted != nil && !wanted(id) {
+			return
+		}
+		for _, part := range parts {
+			if !lacks[part] {
 				lacks[part] = true
+				lacking = append(lacking, part)
 			}
 		}
 	}
@@ -69,8 +74,7 @@ func (b *Batch) Prove(ctx context.Context, wanted func(objects.ID) bool) (lackin
 			return nil, err
 		}
 	}
-	// In the order of their chunks, as far as one can tell: blocks are read once.
-	slices.SortFunc(recipes, objects.ID.Compare)
+	b.sortRecipes(recipes, all)
 	var ready []objects.ID
 	for _, id := range recipes {
 		parts, err := b.lackingParts(ctx, all[id].body)
@@ -94,11 +98,31 @@ func (b *Batch) Prove(ctx context.Context, wanted func(objects.ID) bool) (lackin
 	if err := group.Wait(); err != nil {
 		return nil, err
 	}
-	for id := range lacks {
-		lacking = append(lacking, id)
-	}
-	slices.SortFunc(lacking, objects.ID.Compare)
 	return lacking, nil
+}
+
+// sortRecipes puts recipes in the order in which their first chunks came, so that
+// each block is decoded about once.
+func (b *Batch) sortRecipes(recipes []objects.ID, all map[objects.ID]waiting) {
+	type at struct {
+		block  int
+		record int32
+	}
+	where := make(map[objects.ID]at, len(recipes))
+	for _, id := range recipes {
+		recipe, err := pack.ParseRecipe(all[id].body)
+		if err != nil || recipe.Len() == 0 {
+			continue
+		}
+		first := recipe.Piece(0).ID
+		if p, ok := b.seen.get(&first); ok && p.block != nil {
+			where[id] = at{p.block.written(), p.record}
+		}
+	}
+	slices.SortFunc(recipes, func(x, y objects.ID) int {
+		p, q := where[x], where[y]
+		return cmp.Or(cmp.Compare(p.block, q.block), cmp.Compare(p.record, q.record), x.Compare(y))
+	})
 }
 
 func (b *Batch) proveWaitingDelta(ctx context.Context, id objects.ID, w waiting, lack func(objects.ID, ...objects.ID)) error {

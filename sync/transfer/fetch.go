@@ -122,8 +122,12 @@ func fetch(ctx context.Context, db *odb.DB, r remote.Remote, tips, have []object
 	})
 }
 
-// maxWant is how many objects are wanted at once.
-const maxWant = 8 << 10
+// How many objects are wanted at once: as many as may be without asking for a block
+// twice because what it holds is wanted in two requests.
+const (
+	maxWant  = 8 << 10
+	maxParts = 256 << 10 // chunks and bases
+)
 
 var errEnough = errors.New("enough")
 
@@ -185,7 +189,7 @@ func (f *fetcher) receive(ctx context.Context, body io.Reader) error {
 func (f *fetcher) complete(ctx context.Context, r remote.Remote, wanted func(objects.ID) bool) error {
 	lacking, err := f.b.Prove(ctx, wanted)
 	for err == nil && len(lacking) > 0 {
-		for part := range slices.Chunk(lacking, maxAsk) {
+		for part := range slices.Chunk(lacking, maxParts) {
 			if err := f.parts(ctx, r, part); err != nil {
 				return err
 			}

@@ -141,7 +141,21 @@ func (r *Remote) extent(ctx context.Context, q remote.Request) ([]objects.ID, er
 			return nil
 		},
 	})
-	return ids, err
+	if err != nil || q.Extent != remote.Closure || len(q.Have) > 0 {
+		return ids, err
+	}
+	// Who has nothing has none of the chunks either: it need not ask for them, and
+	// what shares their blocks travels with them.
+	var chunks []objects.ID
+	seen := map[objects.ID]bool{}
+	err = r.db.Chunks(ctx, ids, func(_, chunk objects.ID) error {
+		if !seen[chunk] {
+			seen[chunk] = true
+			chunks = append(chunks, chunk)
+		}
+		return nil
+	})
+	return append(ids, chunks...), err
 }
 
 // send returns a pack with the objects that ids name.
