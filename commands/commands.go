@@ -74,6 +74,8 @@ func verbs() []verb {
 		{name: "push", build: pushCommand, words: remoteWords},
 		{name: "fetch", build: fetchCommand, words: remoteWords},
 		{name: "remote", build: remoteCommand, words: remoteVerbWords},
+		{name: "serve", build: serveCommand},
+		{name: "token", build: tokenCommand, words: tokenWords},
 		{name: "init", build: initCommand},
 		{name: "config", build: configCommand, words: configWords},
 		{name: "fsck", build: fsckCommand},

@@ -163,11 +163,11 @@ func (b *Batch) proveDelta(ctx context.Context, id objects.ID, record []byte) (w
 		return nil, err
 	}
 	tree, err := applyDelta(id, record, func(base objects.ID) ([]byte, error) { return objects.ReadKind(ctx, b, base, objects.Tree) })
-	if err == nil {
-		_, err = objects.ParseTree(tree)
-	}
 	if err != nil {
 		return nil, fmt.Errorf("tree %s: %w", id, err)
+	}
+	if _, err := objects.ParseTree(tree); err != nil {
+		return nil, fmt.Errorf("%w: tree %s: %w", pack.ErrBadPack, id, err)
 	}
 	if t == pack.Tree {
 		return nil, nil

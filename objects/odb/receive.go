@@ -164,7 +164,7 @@ func (b *Batch) examine(ctx context.Context, t pack.Type, body []byte) (r pack.R
 		_, err = objects.ParseTag(body)
 	}
 	if err != nil {
-		return r, false, fmt.Errorf("%s %s: %w", t, id, err)
+		return r, false, fmt.Errorf("%w: %s %s: %w", pack.ErrBadPack, t, id, err)
 	}
 	return pack.Record{ID: id, Type: t, Size: uint32(len(body))}, true, nil
 }

@@ -217,7 +217,7 @@ func (x *exchange) read(most int64) (body []byte, release func(), err error) {
 		return nil, nil, err
 	}
 	// As bytes, as what they mean, and as the answer.
-	release, err = hold(x.r.Context(), x.s.limits.memory, 3*x.r.ContentLength)
+	release, err = x.s.limits.hold(x.r.Context(), x.s.limits.memory, 3*x.r.ContentLength)
 	if err != nil {
 		return nil, nil, err
 	}

@@ -1,7 +1,6 @@
 package server_test
 
 import (
-	"bufio"
 	"bytes"
 	"context"
 	"encoding/binary"
@@ -11,6 +10,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -126,7 +126,7 @@ func TestMalformed(t *testing.T) {
 		{"no pack", raw{path: "/v1/upload", token: admin}, 422, wire.BadPack},
 		{"garbage", raw{path: "/v1/upload", token: admin, body: message(bytes.Repeat([]byte("garbage "), 10_000))}, 422, wire.BadPack},
 		{"big garbage", raw{path: "/v1/upload", token: admin, body: message(bytes.Repeat([]byte("garbage "), 100_000))}, 422, wire.BadPack},
-		{"pack that is too long", raw{path: "/v1/upload", token: admin, body: message(make([]byte, 1<<20+1))}, 413, wire.TooLarge},
+		{"pack that is too long", raw{path: "/v1/upload", token: admin, body: message(make([]byte, 1<<20+1)), header: []string{"Expect", "100-continue"}}, 413, wire.TooLarge},
 		{"endless pack", raw{path: "/v1/upload", token: admin, body: endless{}, header: []string{"Expect", "100-continue"}}, 411, wire.NoLength},
 		{"pack of an exabyte", raw{path: "/v1/upload", token: admin, body: endless{}, length: 1 << 60, header: []string{"Expect", "100-continue"}}, 413, wire.TooLarge},
 		{"newer pack", raw{path: "/v1/upload", token: admin, body: message([]byte("CTPK\x00\x00\x00\x07" + strings.Repeat("x", 100)))}, 422, wire.BadPack},
@@ -153,10 +153,7 @@ func TestBadPacks(t *testing.T) {
 	blob := remotetest.Blob("x")
 	zeros := remotetest.Item{Type: pack.Blob, Body: make([]byte, 17<<20)}
 	chunk := remotetest.Item{Type: pack.Chunk, Body: make([]byte, 8<<20)}
-	var pieces []pack.Piece
-	for range 20_000 { // 160 GB
-		pieces = append(pieces, pack.Piece{ID: chunk.ID(), Size: 8 << 20})
-	}
+	pieces := slices.Repeat([]pack.Piece{{ID: chunk.ID(), Size: 8 << 20}}, 20_000) // 160 GB
 	for _, tt := range []struct {
 		what  string
 		items []remotetest.Item
@@ -219,7 +216,7 @@ func head(s *servertest.Server, operation, token string, length int, more string
 
 // TestSlow: clients that are slow, or never come to an end, are not waited for.
 func TestSlow(t *testing.T) {
-	s := servertest.Start(t, server.Options{Patience: patience, MaxRequests: 8})
+	s := servertest.Start(t, server.Options{Patience: patience})
 	admin := s.Admin()
 	drip := func(c net.Conn) { // a byte at a time, to look alive
 		for range 200 {
@@ -229,6 +226,7 @@ func TestSlow(t *testing.T) {
 			time.Sleep(patience / 10)
 		}
 	}
+	var clients sync.WaitGroup
 	for _, tt := range []struct {
 		what, text string
 		drip       bool
@@ -246,19 +244,52 @@ func TestSlow(t *testing.T) {
 		{"a body that is too long", head(s, "upload", admin, 1<<40, ""), true, "413"},
 	} {
 		c := dial(t, s, tt.text)
-		if tt.drip {
-			go drip(c)
-		}
-		if said := wantEnd(t, c); !strings.Contains(said, tt.want) {
-			t.Errorf("%s: the server said %q", tt.what, said)
-		}
+		clients.Go(func() {
+			if tt.drip {
+				go drip(c)
+			}
+			if said := wantEnd(t, c); !strings.Contains(said, tt.want) {
+				t.Errorf("%s: the server said %q", tt.what, said)
+			}
+		})
 	}
-	// All of that is over: there is room for others.
-	var wg sync.WaitGroup
-	for range 2 {
-		wg.Go(func() { names(t, s.Client(admin, once)) })
+	clients.Wait()
+	if _, body := get(t, s, "/metrics", admin); !strings.Contains(body, "in_flight 1\n") {
+		t.Errorf("something is still going on:\n%s", body)
 	}
-	wg.Wait()
+}
+
+// TestSlowHTTP2: one stream that stalls ends, and others on its connection do not.
+func TestSlowHTTP2(t *testing.T) {
+	s := servertest.StartTLS(t, server.Options{Patience: patience}, nil)
+	admin := s.Admin()
+	stalled, never := io.Pipe()
+	defer never.Close()
+	client := &http.Client{Transport: &http.Transport{TLSClientConfig: s.TLS(), ForceAttemptHTTP2: true}}
+	post := func(operation string, body io.Reader, length int64) (*http.Response, error) {
+		req, err := http.NewRequestWithContext(t.Context(), "POST", s.URL+wire.Path(operation), body)
+		if err != nil {
+			t.Fatal(err)
+		}
+		req.ContentLength = length
+		req.Header.Set("Content-Type", wire.ContentType)
+		req.Header.Set("Authorization", "Bearer "+admin)
+		return client.Do(req)
+	}
+	begun := time.Now()
+	resp, err := post(wire.Upload, stalled, 1000)
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp.Body.Close()
+	if resp.StatusCode != 408 || resp.ProtoMajor != 2 || time.Since(begun) > 20*patience {
+		t.Errorf("%s after %v", resp.Status, time.Since(begun))
+	}
+	if resp, err = post(wire.Refs, nil, 0); err != nil || resp.StatusCode != 200 {
+		t.Errorf("%v, %v", resp, err)
+	}
+	resp.Body.Close()
+	client.CloseIdleConnections()
 }
 
 // TestSlowReader: somebody asks for much, and does not read it.
@@ -324,7 +355,7 @@ func newStuck(t *testing.T) stuck {
 // there are.
 func TestCrowd(t *testing.T) {
 	store := newStuck(t)
-	s := servertest.Start(t, server.Options{MaxRequests: 8, Open: func() server.Store { return store }})
+	s := servertest.Start(t, server.Options{MaxRequests: 8, Patience: patience, Open: func() server.Store { return store }})
 	tokens := []string{s.Admin(), s.Admin(), s.Admin(), s.Admin(), s.Admin()}
 	var wg sync.WaitGroup
 	for i := range 8 {
@@ -348,12 +379,12 @@ func TestCrowd(t *testing.T) {
 			t.Errorf("%d %s, want %d %s; %v", status, code, tt.status, tt.code, header)
 		}
 	}
-	close(store.release)
-	wg.Wait()
 	// A client of ours waits until there is room.
-	if _, err := s.Client(tokens[4], once).Missing(t.Context(), []objects.ID{{1}}); err != nil {
+	time.AfterFunc(patience, func() { close(store.release) })
+	if _, err := s.Client(tokens[4], httpremote.Options{}).Missing(t.Context(), []objects.ID{{1}}); err != nil {
 		t.Error(err)
 	}
+	wg.Wait()
 }
 
 // TestPatientWork: a client that would give up after a while hears that the
@@ -361,6 +392,7 @@ func TestCrowd(t *testing.T) {
 func TestPatientWork(t *testing.T) {
 	for _, version := range []string{"HTTP/1.1", "HTTP/2.0"} {
 		t.Run(version, func(t *testing.T) {
+			t.Parallel()
 			store := newStuck(t)
 			o := server.Options{Patience: patience, Open: func() server.Store { return store }}
 			s := servertest.Start(t, o)
@@ -404,7 +436,9 @@ func (broken) Fetch(context.Context, remote.Request) (io.ReadCloser, error) {
 
 type brokenReader struct{}
 
-func (brokenReader) Read([]byte) (int, error) { return 0, fmt.Errorf("blob x: %w", objects.ErrNotFound) }
+func (brokenReader) Read([]byte) (int, error) {
+	return 0, fmt.Errorf("blob x: %w", objects.ErrNotFound)
+}
 
 func TestBrokenStore(t *testing.T) {
 	store := broken{servertest.NewStore(t)}
@@ -464,29 +498,14 @@ func TestStop(t *testing.T) {
 
 func TestHealthAndMetrics(t *testing.T) {
 	s := servertest.Start(t, server.Options{})
-	get := func(path, token string) (int, string) {
-		t.Helper()
-		req, _ := http.NewRequest("GET", s.URL+path, nil)
-		if token != "" {
-			req.SetBasicAuth("anybody", token)
-		}
-		resp, err := http.DefaultClient.Do(req)
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer resp.Body.Close()
-		var b strings.Builder
-		bufio.NewReader(resp.Body).WriteTo(&b)
-		return resp.StatusCode, b.String()
-	}
-	if status, body := get("/healthz", ""); status != 200 || body != "ok\n" {
+	if status, body := get(t, s, "/healthz", ""); status != 200 || body != "ok\n" {
 		t.Errorf("%d %q", status, body)
 	}
 	names(t, s.Client(s.Admin(), once))
-	if status, _ := get("/metrics", ""); status != 401 {
+	if status, _ := get(t, s, "/metrics", ""); status != 401 {
 		t.Errorf("metrics for everybody: %d", status)
 	}
-	status, body := get("/metrics", s.Admin())
+	status, body := get(t, s, "/metrics", s.Admin())
 	for _, want := range []string{
 		`cache_tool_requests_total{operation="refs",code="200"} 1`,
 		`cache_tool_requests_total{operation="metrics",code="401"} 1`,
@@ -498,4 +517,26 @@ func TestHealthAndMetrics(t *testing.T) {
 			t.Errorf("%d, want %q in\n%s", status, want, body)
 		}
 	}
+}
+
+// get returns the answer to a GET, by somebody who has a place for passwords only.
+func get(t *testing.T, s *servertest.Server, path, token string) (status int, body string) {
+	t.Helper()
+	req, err := http.NewRequestWithContext(t.Context(), "GET", s.URL+path, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if token != "" {
+		req.SetBasicAuth("anybody", token)
+	}
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	data, err := io.ReadAll(resp.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return resp.StatusCode, string(data)
 }

@@ -14,6 +14,7 @@ import (
 type limits struct {
 	slots   chan struct{}       // one for each request
 	perHead int                 // how many of them a client may have
+	queue   time.Duration       // how long a request waits for others to end
 	memory  *semaphore.Weighted // bytes for messages
 	disk    *semaphore.Weighted // bytes for packs that are being received
 	blocks  *semaphore.Weighted // bytes for packs that are being added to the store
@@ -30,15 +31,13 @@ const (
 
 	// diskLimit is how many of the biggest packs are received at once.
 	diskLimit = 8
-
-	// queueing is how long a request waits for others to end.
-	queueing = 5 * time.Second
 )
 
 func newLimits(o Options) *limits {
 	return &limits{
 		slots:   make(chan struct{}, o.MaxRequests),
 		perHead: max(2, o.MaxRequests/4),
+		queue:   min(5*time.Second, o.Patience),
 		memory:  semaphore.NewWeighted(memoryLimit),
 		disk:    semaphore.NewWeighted(diskLimit * o.MaxUpload),
 		blocks:  semaphore.NewWeighted(blockLimit),
@@ -59,7 +58,7 @@ func (l *limits) enter(ctx context.Context, key string) (leave func(), err error
 	if full {
 		return nil, wire.Errorf(wire.TooMany, "more than %d requests at once", l.perHead)
 	}
-	if err := take(ctx, l.slots); err != nil {
+	if err := l.take(ctx); err != nil {
 		l.forget(key)
 		return nil, err
 	}
@@ -77,21 +76,21 @@ func (l *limits) forget(key string) {
 	}
 }
 
-// take waits for a place, but not long.
-func take(ctx context.Context, places chan struct{}) error {
-	ctx, cancel := context.WithTimeoutCause(ctx, queueing, busy())
+// take waits for a place.
+func (l *limits) take(ctx context.Context) error {
+	ctx, cancel := context.WithTimeoutCause(ctx, l.queue, busy())
 	defer cancel()
 	select {
-	case places <- struct{}{}:
+	case l.slots <- struct{}{}:
 		return nil
 	case <-ctx.Done():
 		return context.Cause(ctx)
 	}
 }
 
-// hold waits until there are n bytes of something, but not long.
-func hold(ctx context.Context, of *semaphore.Weighted, n int64) (release func(), err error) {
-	ctx, cancel := context.WithTimeoutCause(ctx, queueing, busy())
+// hold waits until there are n bytes of something.
+func (l *limits) hold(ctx context.Context, of *semaphore.Weighted, n int64) (release func(), err error) {
+	ctx, cancel := context.WithTimeoutCause(ctx, l.queue, busy())
 	defer cancel()
 	if of.Acquire(ctx, n) != nil {
 		return nil, context.Cause(ctx)

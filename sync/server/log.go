@@ -2,6 +2,7 @@ package server
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"net/http"
 	"time"
@@ -35,5 +36,5 @@ func (x *exchange) log(status int, sent int64) {
 
 // gone reports whether it was the client who ended the exchange.
 func (x *exchange) gone() bool {
-	return x.err != nil && context.Cause(x.r.Context()) == context.Canceled
+	return errors.Is(x.err, context.Canceled) && context.Cause(x.r.Context()) == context.Canceled
 }

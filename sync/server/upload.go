@@ -30,7 +30,7 @@ func (x *exchange) upload(store Store) error {
 	if err := x.checkLength(x.s.o.MaxUpload); err != nil {
 		return err
 	}
-	release, err := hold(x.r.Context(), x.s.limits.disk, x.r.ContentLength)
+	release, err := x.s.limits.hold(x.r.Context(), x.s.limits.disk, x.r.ContentLength)
 	if err != nil {
 		return err
 	}

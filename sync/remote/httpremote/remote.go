@@ -53,15 +53,12 @@ func (r *Remote) refs(ctx context.Context, prefix string) ([]refs.Ref, error) {
 	if len(prefix) > wire.MaxName {
 		return nil, nil // no ref has so long a name
 	}
-	message, err := r.ask(ctx, wire.Refs, []byte(prefix), wire.MaxRefs)
-	if err != nil {
-		return nil, err
-	}
-	all, err := wire.ParseRefs(message)
-	if err != nil {
-		return nil, r.failed(wire.Refs, err)
-	}
-	return all, nil
+	var all []refs.Ref
+	err := r.ask(ctx, wire.Refs, []byte(prefix), wire.MaxRefs, func(answer []byte) (err error) {
+		all, err = wire.ParseRefs(answer)
+		return err
+	})
+	return all, err
 }
 
 // Missing returns those of ids that the server lacks.
@@ -84,13 +81,13 @@ func (r *Remote) lacking(ctx context.Context, operation string, ids []objects.ID
 	var all []objects.ID
 	for len(ids) > 0 {
 		n := min(len(ids), someIDs)
-		message, err := r.ask(ctx, operation, wire.EncodeIDs(ids[:n]), int64(4+n*objects.IDSize))
+		var some []objects.ID
+		err := r.ask(ctx, operation, wire.EncodeIDs(ids[:n]), int64(4+n*objects.IDSize), func(answer []byte) (err error) {
+			some, err = wire.ParseIDs(answer)
+			return err
+		})
 		if err != nil {
 			return nil, err
-		}
-		some, err := wire.ParseIDs(message)
-		if err != nil {
-			return nil, r.failed(operation, err)
 		}
 		if len(some) < n {
 			r.relied.Store(true)

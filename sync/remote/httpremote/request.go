@@ -104,25 +104,28 @@ var (
 	errNoServer = errors.New("no cache-tool server answers there")
 )
 
-// ask returns the message with which the server answers, of at most so many bytes.
-func (r *Remote) ask(ctx context.Context, operation string, message []byte, most int64) ([]byte, error) {
-	var answer []byte
+// ask sends a message and parses the answer, which has at most so many bytes. One
+// that makes no sense was changed on its way, and is asked for again.
+func (r *Remote) ask(ctx context.Context, operation string, message []byte, most int64, parse func([]byte) error) error {
 	err := r.again(ctx, func() error {
 		resp, err := r.once(ctx, operation, asBody(message))
 		if err != nil {
 			return err
 		}
 		defer resp.Close()
-		answer, err = io.ReadAll(io.LimitReader(resp, most+1))
-		if err == nil && int64(len(answer)) > most {
-			err = fmt.Errorf("%w: more than %d bytes", wire.ErrMalformed, most)
+		answer, err := io.ReadAll(io.LimitReader(resp, most+1))
+		if err != nil {
+			return err
 		}
-		return err
+		if int64(len(answer)) > most {
+			return fmt.Errorf("%w: more than %d bytes", wire.ErrMalformed, most)
+		}
+		return parse(answer)
 	})
 	if err != nil {
-		return nil, r.failed(operation, err)
+		return r.failed(operation, err)
 	}
-	return answer, nil
+	return nil
 }
 
 // send sends a request until it is answered, and not with an error that passes.

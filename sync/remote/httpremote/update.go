@@ -33,8 +33,9 @@ func (r *Remote) move(ctx context.Context, updates []refs.Update) error {
 				return fmt.Errorf("%w; and what became of it: %w", err, asked)
 			case now == moved:
 				return nil
-			case now == elsewhere && !conflict:
-				return fmt.Errorf("%w; and the refs have moved since", err)
+			case now == elsewhere:
+				// Nor may it be called a conflict: it may have been done before that.
+				return fmt.Errorf("%v; an answer got lost, and the refs have moved since", err)
 			}
 		}
 		if conflict || try == r.o.Tries || ctx.Err() != nil {
