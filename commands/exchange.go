@@ -57,7 +57,9 @@ func remoteError(m remoteStore, err error) error {
 	if err == nil {
 		return nil
 	}
-	err = fmt.Errorf("%s: %w", m, err)
+	if !strings.Contains(err.Error(), m.String()) { // it may name the URL itself, or have been here before
+		err = fmt.Errorf("%s: %w", m, err)
+	}
 	switch {
 	case errors.Is(err, remote.ErrDenied):
 		return withHint(err, "credentials come from $CACHE_TOOL_TOKEN, or from ~/.netrc")
