@@ -3,6 +3,7 @@
 # make test    vet, all tests, and all again with the race detector
 # make soak    all tests at their full counts, which takes hours
 # make bench   cache-tool beside every peer that can be installed; see tests/bench/run.sh
+# make bench-sync  push and pull beside peers; see tests/bench/sync.sh
 # make lint    gofmt, vet, staticcheck, govulncheck
 
 GO ?= go
@@ -15,7 +16,7 @@ GOVULNCHECK = golang.org/x/vuln/cmd/govulncheck@v1.9.0
 # WebDAV servers to test against, each started by its test on a port of its own.
 SERVERS = apache2:apache2-bin nginx:libnginx-mod-http-dav-ext lighttpd:lighttpd-mod-webdav rclone
 
-.PHONY: all build demo test soak bench lint clean
+.PHONY: all build demo test soak bench bench-sync lint clean
 all: build
 
 build:
@@ -39,6 +40,9 @@ soak:
 
 bench: build
 	@PATH="$(CURDIR)/build:$$PATH" tests/bench/run.sh
+
+bench-sync: build
+	@PATH="$(CURDIR)/build:$$PATH" tests/bench/sync.sh
 
 lint:
 	@out=$$(gofmt -l $$(git ls-files '*.go')); [ -z "$$out" ] || { echo "gofmt would change:"; echo "$$out"; exit 1; }
