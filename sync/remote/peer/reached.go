@@ -29,6 +29,7 @@ func (r *Remote) Reached(ctx context.Context, tips []objects.ID) (*reach.Set, er
 	}
 	err = reach.Walk(ctx, r.db, tips, reach.Options{
 		Seen:       reached,
+		Unplaced:   true,
 		CheckBlobs: true, // a blob that is not there has no chunks
 		Shallow:    func(id objects.ID) bool { return shallow[id] },
 		Missing:    func(reach.Missing) error { return nil },
