@@ -6,6 +6,7 @@
 //	bench size RESULTS WORKLOAD TOOL STEP REP PATH…      bytes of a store
 //	bench count RESULTS WORKLOAD TOOL WHAT REP NUMBER    what a script has counted
 //	bench compile RESULTS RUNS                           run beside ccache
+//	bench crowd REPOSITORY N                             add N results to main
 //	bench report RESULTS                                 tables, in Markdown
 //
 // RESULTS is a CSV file that the others add to and report reads.
@@ -19,9 +20,12 @@ import (
 	"os/signal"
 	"strconv"
 	"strings"
+
+	"github.com/cache-tool/cache-tool/objects/entry"
+	"github.com/cache-tool/cache-tool/tests/crowd"
 )
 
-var errUsage = errors.New("usage: bench step|size|count|compile|report RESULTS …")
+var errUsage = errors.New("usage: bench step|size|count|compile|report RESULTS …, or bench crowd REPOSITORY N")
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
@@ -41,6 +45,12 @@ func run(ctx context.Context, args []string) error {
 	switch {
 	case verb == "report" && len(args) == 0:
 		return report(os.Stdout, file)
+	case verb == "crowd" && len(args) == 1:
+		n, err := strconv.Atoi(args[0])
+		if err != nil {
+			return err
+		}
+		return crowd.Make(ctx, file, entry.Run, n)
 	case verb == "compile" && len(args) == 1:
 		n, err := strconv.Atoi(args[0])
 		if err != nil {
