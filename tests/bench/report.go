@@ -38,7 +38,7 @@ var suites = []suite{
 	{
 		steps: []step{
 			{"save1", "save v1"}, {"save2", "save v2"}, {"push1", "push v1"}, {"push0", "again"}, {"clone1", "clone v1"}, {"push2", "push v2"},
-			{"pull", "pull v2"}, {"clone", "clone v2"}, {"unpack", "restore"}, {"lazy", "clone --lazy"}, {"unlazy", "restore from it"},
+			{"pull", "pull v2"}, {"clone", "clone v2"}, {"unpack", "restore"}, {"lazy", "clone --lazy"}, {"unlazy", "restore from it"}, {"hit", "hit in it"},
 		},
 		columns: []column{{"peak MB", peak}, {"server MB", counted("server.peak").of}},
 		goals:   syncGoals,
@@ -102,7 +102,7 @@ func report(w io.Writer, file string) error {
 	isCompile := func(r result) bool { return r.Workload == "compile" }
 	for _, s := range suites {
 		d := of(func(r result) bool { return !isCompile(r) && s.has(r) })
-		for _, workload := range []string{"W1", "W2", "W3"} {
+		for _, workload := range []string{"W1", "W2", "W3", "lazy"} {
 			if len(d.tools[workload]) == 0 {
 				continue
 			}

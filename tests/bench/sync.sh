@@ -14,6 +14,9 @@
 #   unpack  v2, out of that into an empty directory (what cache-tool calls restore)
 #   lazy    clone --lazy
 #   unlazy  restore from that
+# And as a workload of its own, "lazy": a branch of 100,000 results, of which one is wanted by a build that has
+# nothing yet: clone --lazy, and run, which is a hit.
+#
 # For each: bytes on the wire and requests. Destinations of cache-tool are another repository by path, a bucket in a
 # directory, one on Apache (WebDAV), and a server of its own. Stores that need no program of their own to be copied
 # (borg, casync) are copied by rsync, which tells what it costs to move bytes at all. There is no kopia in Debian;
@@ -139,14 +142,25 @@ sources() {
 	[ ! -d "$A" ] || return 0
 	local TOOL=cachetool
 	mkdir -p "$A"
+	if [ "$WL" = lazy ]; then
+		rm -rf "$L"; mkdir "$L"
+		echo 'int a;' > "$L/a.c"; echo 'int h;' > "$L/a.h"
+		(cd "$L" && cache-tool -q --repo "$A/v1" "${compile[@]}") > /dev/null
+		bench crowd "$A/v1" 100000
+		return
+	fi
 	live v1
 	(cd "$L" && cache-tool -q init "$A/v2" && t save1 cache-tool -q --repo "$A/v2" save live . && cp -a "$A/v2" "$A/v1")
 	live v2
 	(cd "$L" && t save2 cache-tool -q --repo "$A/v2" save live .)
 }
-replicate() { # replicate URL TELL…: TELL follows a step, and says what was moved
+replicate() { # replicate URL LOG TELL…: TELL follows a step, and says what LOG shows was moved
 	local c="cache-tool --json --no-progress" url=$1 log=$2 tell=("${@:3}")
 	step() { mark "$log"; t "$@"; "${tell[0]}" "$1" "${tell[@]:1}"; }
+	if [ "$WL" = lazy ]; then
+		hit
+		return
+	fi
 	step push1 $c --repo "$A/v1" push "$url" main
 	step push0 $c --repo "$A/v1" push "$url" main
 	step clone1 $c clone "$url" "$R/clone1"
@@ -158,6 +172,18 @@ replicate() { # replicate URL TELL…: TELL follows a step, and says what was mo
 	step unlazy $c --repo "$R/clone3" restore live --to "$O.3"; proof lazy "$HERE/same.sh" "$L" "$O.3"
 	cache-tool -q --repo "$R/clone1" restore live --to "$O.1"; proof pull "$HERE/same.sh" "$L" "$O.1"
 }
+hit() { # the rest of replicate for that workload
+	cd "$L"
+	rm -f a.o a.d
+	cache-tool -q --repo "$A/v1" push "$url" main
+	step lazy $c clone --lazy "$url" "$R/clone3"
+	mark "$log"
+	t hit cache-tool -v --repo "$R/clone3" "${compile[@]}"
+	[ "${tell[0]}" = said ] || "${tell[0]}" hit "${tell[@]:1}"
+	proof hit grep -q '^hit ' "$R/log.$TOOL"
+	cd "$R"
+}
+compile=(run --depfile a.d --out a.o -- sh -c 'cat a.c a.h > a.o && echo "a.o: a.c a.h" > a.d && echo made')
 packs='"bytes": *[0-9]+'
 t_cachetool-path() { sources; replicate "$TO" "$R/log.$TOOL" said "$packs"; }
 t_cachetool-bucket() { sources; replicate "bucket+file://$TO" "$R/log.$TOOL" said "$packs"; }
@@ -285,6 +311,7 @@ t_tarcurl() {
 	stop
 }
 
+(WLS=lazy; TOOLS=$(tr ' ' '\n' <<< "$TOOLS" | grep cachetool); turns)
 turns
 bench report "$CSV"
 echo
