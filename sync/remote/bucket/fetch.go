@@ -100,7 +100,10 @@ func (f *fetch) locateIn(ctx context.Context, which func(context.Context) (*view
 	var places [][]place
 	_, err := f.r.again(ctx, which, func(v *view) error {
 		places = make([][]place, len(ids))
-		return f.r.find(ctx, v, ids, func(i int, p place) { places[i] = append(places[i], p) })
+		return f.r.find(ctx, v, ids, func(i int, p place) (enough bool) {
+			places[i] = append(places[i], p)
+			return len(f.bad) == 0 // else another copy may be wanted
+		})
 	})
 	if err != nil {
 		return nil, err

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"slices"
 	"sync"
 
@@ -41,34 +42,54 @@ type place struct {
 	at   block
 }
 
-// find looks ids up in all indexes of v, and calls fn for each copy that is in a
-// live pack, with the number of the id. Calls come one at a time.
-func (r *Remote) find(ctx context.Context, v *view, ids []objects.ID, fn func(i int, p place)) error {
-	if len(ids) == 0 {
+// find looks ids up in the indexes of v, and calls fn for each copy that is in a
+// live pack, with the number of the id. Calls come one at a time. Small indexes,
+// which are those of what came last, are looked at first, and bigger ones only for
+// ids of which fn has not said that it knows enough.
+func (r *Remote) find(ctx context.Context, v *view, ids []objects.ID, fn func(i int, p place) (enough bool)) error {
+	s := search{r: r, v: v, ids: ids, fn: fn, done: make([]bool, len(ids)), order: make([]int, len(ids))}
+	for i := range ids {
+		s.order[i] = i
+	}
+	slices.SortFunc(s.order, func(a, b int) int { return ids[a].Compare(ids[b]) })
+	above := int64(-1)
+	for _, most := range []int64{gap, wholeIndex, math.MaxInt64} {
+		if err := s.look(ctx, above, most); err != nil {
+			return err
+		}
+		s.order = slices.DeleteFunc(s.order, func(i int) bool { return s.done[i] })
+		above = most
+	}
+	return nil
+}
+
+// A search is one find.
+type search struct {
+	r     *Remote
+	v     *view
+	ids   []objects.ID
+	order []int // numbers of the ids that are looked for, sorted by these
+
+	mu   sync.Mutex
+	fn   func(i int, p place) bool // called under mu
+	done []bool                    // guarded by mu; of which ids enough is known
+}
+
+// look looks into the indexes of more than above and at most most bytes.
+func (s *search) look(ctx context.Context, above, most int64) error {
+	if len(s.order) == 0 {
 		return nil
 	}
-	order := make([]int, len(ids))
-	for i := range order {
-		order[i] = i
-	}
-	slices.SortFunc(order, func(a, b int) int { return ids[a].Compare(ids[b]) })
-	var mu sync.Mutex
 	g, ctx := errgroup.WithContext(ctx)
 	g.SetLimit(parallel)
-	for _, info := range v.Indexes {
+	for _, info := range s.v.Indexes {
+		if info.Size <= above || info.Size > most {
+			continue
+		}
 		g.Go(func() error {
-			x, err := r.index(ctx, info)
+			x, err := s.r.index(ctx, info)
 			if err == nil {
-				err = r.findIn(ctx, x, ids, order, func(i int, e entry) {
-					at := x.blocks[e.block]
-					name := x.packs[at.pack]
-					if _, live := v.Packs[name]; !live {
-						return
-					}
-					mu.Lock()
-					defer mu.Unlock()
-					fn(i, place{e, name, at})
-				})
+				err = s.r.findIn(ctx, x, s.ids, s.order, func(i int, e entry) { s.found(x, i, e) })
 			}
 			if err != nil {
 				return fmt.Errorf("%s: %w", info.file(), err)
@@ -77,6 +98,19 @@ func (r *Remote) find(ctx context.Context, v *view, ids []objects.ID, fn func(i 
 		})
 	}
 	return g.Wait()
+}
+
+func (s *search) found(x *index, i int, e entry) {
+	at := x.blocks[e.block]
+	name := x.packs[at.pack]
+	if _, live := s.v.Packs[name]; !live {
+		return
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.fn(i, place{e, name, at}) {
+		s.done[i] = true
+	}
 }
 
 // index returns what must be known of an index before ids can be looked up.
@@ -216,11 +250,12 @@ func (r *Remote) missing(ctx context.Context, first func(context.Context) (*view
 	var there []bool
 	_, err := r.again(ctx, first, func(v *view) error {
 		there = make([]bool, len(ids))
-		return r.find(ctx, v, ids, func(i int, p place) {
+		return r.find(ctx, v, ids, func(i int, p place) bool {
 			if counts(p) {
 				there[i] = true
 				r.rely(p.pack)
 			}
+			return there[i]
 		})
 	})
 	if err != nil {
