@@ -30,6 +30,10 @@ type ParcelOptions struct {
 	// Base reports whether the receiver has a tree, so that others may come as
 	// their differences to it. (Those that come along it has, too.)
 	Base func(tree objects.ID) bool
+
+	// Together says that all parcels go into one pack: then recipes come first, so that
+	// whoever receives it proves big blobs as their chunks come by.
+	Together bool
 }
 
 const (
@@ -59,7 +63,7 @@ func (db *DB) Parcels(ctx context.Context, ids []objects.ID, o ParcelOptions) ([
 	if o.Size <= 0 {
 		o.Size = defaultParcel
 	}
-	all, err := db.locate(ctx, ids)
+	all, err := db.locate(ctx, ids, o.Together)
 	if err != nil {
 		return nil, err
 	}
@@ -99,9 +103,9 @@ func (l *located) sharesBlock(other *located) bool {
 	return l.hit.pack == other.hit.pack && l.block == other.block && l.rank() == other.rank()
 }
 
-// locate finds objects, and sorts them by rank and by where they are, the oldest
-// pack first.
-func (db *DB) locate(ctx context.Context, ids []objects.ID) ([]located, error) {
+// locate finds objects, and sorts them by rank, or those of rank 1 to the front, and
+// by where they are, the oldest pack first.
+func (db *DB) locate(ctx context.Context, ids []objects.ID, together bool) ([]located, error) {
 	s, err := db.packs()
 	if err != nil {
 		return nil, err
@@ -123,8 +127,14 @@ func (db *DB) locate(ctx context.Context, ids []objects.ID) ([]located, error) {
 			return nil, fmt.Errorf("%s: %w", ids[i], err)
 		}
 	}
+	rank := func(l *located) int {
+		if r := l.rank(); r != 1 || !together {
+			return r
+		}
+		return -1
+	}
 	slices.SortFunc(all, func(a, b located) int {
-		return cmp.Or(cmp.Compare(a.rank(), b.rank()), cmp.Compare(order[a.hit.pack], order[b.hit.pack]),
+		return cmp.Or(cmp.Compare(rank(&a), rank(&b)), cmp.Compare(order[a.hit.pack], order[b.hit.pack]),
 			cmp.Compare(a.hit.entry.Record, b.hit.entry.Record))
 	})
 	return slices.CompactFunc(all, func(a, b located) bool { return a.id == b.id }), nil

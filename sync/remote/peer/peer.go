@@ -160,7 +160,7 @@ func (r *Remote) extent(ctx context.Context, q remote.Request) ([]objects.ID, er
 
 // send returns a pack with the objects that ids name.
 func (r *Remote) send(ctx context.Context, ids []objects.ID, base func(objects.ID) bool) (io.ReadCloser, error) {
-	parcels, err := r.db.Parcels(ctx, ids, odb.ParcelOptions{Base: base})
+	parcels, err := r.db.Parcels(ctx, ids, odb.ParcelOptions{Base: base, Together: true})
 	if err != nil {
 		return nil, err
 	}
