@@ -48,7 +48,10 @@ func newAssembly(id objects.ID, record []byte) (*assembly, error) {
 func (a *assembly) isWhole() bool { return a.next == a.recipe.Len() }
 
 // add hashes the next chunk. a.mu is held.
-func (a *assembly) add(body []byte) error {
+func (a *assembly) add(ctx context.Context, body []byte) error {
+	if err := ctx.Err(); err != nil {
+		return err // a stranger's recipe may be of one chunk, over and over
+	}
 	if piece := a.recipe.Piece(a.next); len(body) != int(piece.Size) {
 		return fmt.Errorf("%w: blob %s: chunk %s has %d bytes, want %d", pack.ErrBadPack, a.id, piece.ID, len(body), piece.Size)
 	}
@@ -96,7 +99,7 @@ func (b *Batch) await(a *assembly) {
 }
 
 // passing adds a chunk that has come, and is proven, to the blobs that wait for it.
-func (b *Batch) passing(id objects.ID, body []byte) error {
+func (b *Batch) passing(ctx context.Context, id objects.ID, body []byte) error {
 	for {
 		b.mu.Lock()
 		all := b.awaited[id]
@@ -106,24 +109,26 @@ func (b *Batch) passing(id objects.ID, body []byte) error {
 			return nil
 		}
 		for _, a := range all {
-			if err := a.pass(id, body); err != nil {
+			if err := a.pass(ctx, id, body); err != nil {
 				return err
 			}
 			if err := b.prove(a); err != nil {
 				return err
 			}
-			b.await(a) // it may be the same again
+			b.await(a)
 		}
 	}
 }
 
-func (a *assembly) pass(id objects.ID, body []byte) error {
+func (a *assembly) pass(ctx context.Context, id objects.ID, body []byte) error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if a.isWhole() || a.recipe.Piece(a.next).ID != id {
-		return nil // a prover was faster
+	for !a.isWhole() && a.recipe.Piece(a.next).ID == id { // else a prover was faster
+		if err := a.add(ctx, body); err != nil {
+			return err
+		}
 	}
-	return a.add(body)
+	return nil
 }
 
 // chunkAt says where a chunk is stored.
@@ -339,7 +344,7 @@ func (p *prover) advance(ctx context.Context, a *assembly) error {
 		if t != pack.Chunk || len(body) != int(a.recipe.Piece(a.next).Size) {
 			return p.single(ctx, a, id)
 		}
-		if err := a.add(body); err != nil {
+		if err := a.add(ctx, body); err != nil {
 			return err
 		}
 		if a.isWhole() {
@@ -362,7 +367,7 @@ func (p *prover) single(ctx context.Context, a *assembly, id objects.ID) error {
 		return fmt.Errorf("blob %s: %w: chunk %s: %w", a.id, pack.ErrBadPack, id, err)
 	}
 	defer done()
-	return a.add(body)
+	return a.add(ctx, body)
 }
 
 // lastStored is a heap of blocks, the one that was stored last in front.

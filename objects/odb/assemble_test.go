@@ -100,7 +100,7 @@ func TestBlobsInPieces(t *testing.T) {
 	t.Run("together", func(t *testing.T) {
 		to := open(t, test.Dir(t))
 		b := batch(t, to, odb.BatchOptions{})
-		receive(t, db, b, append(ids, chunks...), odb.ParcelOptions{Together: true})
+		receive(t, db, b, append(ids, chunks...), odb.ParcelOptions{Size: 1 << 40})
 		waiting := 0
 		for _, id := range ids {
 			if b.Waits(id) {
@@ -130,7 +130,7 @@ func TestBlobsInPieces(t *testing.T) {
 			b := batch(t, to, odb.BatchOptions{})
 			for len(rest) > 0 {
 				n := min(len(rest), 1+r.IntN(60))
-				receive(t, db, b, rest[:n], odb.ParcelOptions{Together: r.IntN(2) == 0})
+				receive(t, db, b, rest[:n], odb.ParcelOptions{Size: 1 << (18 + r.IntN(10))})
 				rest = rest[n:]
 				if r.IntN(3) == 0 {
 					if _, err := b.Prove(t.Context(), nil); err != nil {

@@ -42,7 +42,7 @@ func (b *Batch) Receive(ctx context.Context, r io.Reader) (fresh int, err error)
 				case <-ctx.Done():
 					return ctx.Err()
 				}
-				if err := v.pass(); err != nil {
+				if err := v.pass(ctx); err != nil {
 					return err
 				}
 				close(a.next)
@@ -102,10 +102,10 @@ type receiver struct {
 
 // pass shows the chunks of the block that was taken last to the blobs which wait
 // for them.
-func (v *receiver) pass() error {
+func (v *receiver) pass(ctx context.Context) error {
 	for i, id := range v.ids {
 		if t, body := v.data.Record(i); t == pack.Chunk {
-			if err := v.b.passing(id, body); err != nil {
+			if err := v.b.passing(ctx, id, body); err != nil {
 				return err
 			}
 		}

@@ -13,6 +13,7 @@ import (
 	"fmt"
 	"io"
 	"iter"
+	"math"
 
 	"github.com/cache-tool/cache-tool/objects"
 	"github.com/cache-tool/cache-tool/objects/odb"
@@ -160,7 +161,7 @@ func (r *Remote) extent(ctx context.Context, q remote.Request) ([]objects.ID, er
 
 // send returns a pack with the objects that ids name.
 func (r *Remote) send(ctx context.Context, ids []objects.ID, base func(objects.ID) bool) (io.ReadCloser, error) {
-	parcels, err := r.db.Parcels(ctx, ids, odb.ParcelOptions{Base: base, Together: true})
+	parcels, err := r.db.Parcels(ctx, ids, odb.ParcelOptions{Size: math.MaxInt64, Base: base})
 	if err != nil {
 		return nil, err
 	}
