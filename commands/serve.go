@@ -74,7 +74,7 @@ cache-tool serve --listen :7380 --tls-cert host.crt --tls-key host.key`),
 // heap has grown by serverGarbage percent, which soon come together: blocks are big.
 const (
 	serverMemory  = 1 << 30
-	serverGarbage = 50
+	serverGarbage = 25
 )
 
 func (s *session) serve(ctx context.Context, v *serving) error {
