@@ -34,7 +34,7 @@ var mayImport = map[string][]string{
 
 	"sync/transfer":          {"objects", "objects/odb", "objects/pack", "objects/reach", "sync/remote", xsync},
 	"sync/remote/peer":       {"objects", "objects/odb", "objects/pack", "objects/reach", "refs", "sync/remote"},
-	"sync/remote/bucket":     {"objects", "objects/pack", "refs", "sync/remote", xsync},
+	"sync/remote/bucket":     {"internal/durable", "objects", "objects/pack", "refs", "sync/remote", xsync},
 	"sync/remote/dir":        {"internal/durable", "sync/remote"},
 	"sync/remote/webdav":     {"sync/auth", "sync/remote"},
 	"sync/remote/httpremote": {"objects", "refs", "sync/auth", "sync/remote", "sync/wire"},

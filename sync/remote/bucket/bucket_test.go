@@ -244,8 +244,16 @@ func TestBigIndex(t *testing.T) {
 // reads counts the bytes that are asked for of each kind of file.
 type reads struct {
 	remote.Bucket
-	mu sync.Mutex
-	of map[string]int64 // guarded by mu
+	mu    sync.Mutex
+	of    map[string]int64 // guarded by mu
+	roots int              // guarded by mu; how often the root was asked for
+}
+
+func (r *reads) Root(ctx context.Context) (remote.Root, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.roots++
+	return r.Bucket.Root(ctx)
 }
 
 func (r *reads) Get(ctx context.Context, name string, off, n int64) (io.ReadCloser, error) {

@@ -91,19 +91,19 @@ type wanted struct {
 // already is not chosen again. The blocks come in the order of their packs, but
 // those with recipes first: who has them can prove big blobs as their chunks come.
 func (f *fetch) locate(ctx context.Context, ids []objects.ID) ([]wanted, error) {
-	blocks, err := f.locateIn(ctx, f.r.seen, ids)
+	blocks, err := f.locateIn(ctx, f.r.seen, ids, false)
 	if errors.Is(err, objects.ErrNotFound) || errors.Is(err, remote.ErrNotFound) {
 		// It may have come since, or have moved to another pack.
-		return f.locateIn(ctx, f.r.load, ids)
+		return f.locateIn(ctx, f.r.load, ids, true)
 	}
 	return blocks, err
 }
 
-func (f *fetch) locateIn(ctx context.Context, which func(context.Context) (*view, error), ids []objects.ID) ([]wanted, error) {
+func (f *fetch) locateIn(ctx context.Context, which func(context.Context) (*view, error), ids []objects.ID, proof bool) ([]wanted, error) {
 	var places [][]place
 	_, err := f.r.again(ctx, which, func(v *view) error {
 		places = make([][]place, len(ids))
-		return f.r.find(ctx, v, ids, func(i int, p place) (enough bool) {
+		return f.r.find(ctx, v, ids, proof, func(i int, p place) (enough bool) {
 			places[i] = append(places[i], p)
 			return len(f.bad) == 0 // else another copy may be wanted
 		})
