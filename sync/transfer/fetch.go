@@ -85,17 +85,25 @@ func fetch(ctx context.Context, db *odb.DB, r remote.Remote, tips, have []object
 	return collect(ctx, db, o, func(ctx context.Context, f *fetcher) error {
 		commits, failed := extent == remote.History, 0
 		var asked []objects.ID
-		for {
-			missing, err := f.missing(ctx, tips, have, commits)
+		_, follows := r.(remote.PathFetcher)
+		for first := true; ; first = false {
+			missing, here, err := f.missing(ctx, tips, have, commits)
 			if err != nil || len(missing) == 0 {
 				return err
 			}
 			if slices.Equal(missing, asked) && failed == 0 {
 				return fmt.Errorf("the remote sends nothing of %d objects that are missing, as %s: %w", len(missing), missing[0].Short(), objects.ErrNotFound)
 			}
-			asked = slices.Clone(missing)
 			before := f.stats.Objects
-			err = f.bring(ctx, r, remote.Request{Want: missing, Have: have, Extent: extent})
+			want := missing
+			if first && follows && extent == remote.Closure && len(missing) == maxWant && here < maxWant {
+				// Little of it is here, such as the trees that came along with a look-up: all at once
+				// is less than in pieces.
+				want = tips
+			} else {
+				asked = slices.Clone(missing)
+			}
+			err = f.bring(ctx, r, remote.Request{Want: want, Have: have, Extent: extent, Neighbours: true})
 			switch {
 			case err == nil:
 				failed = 0
@@ -132,14 +140,18 @@ const (
 var errEnough = errors.New("enough")
 
 // missing returns objects that tips lead to and that are not here, those nearest
-// to tips first; not all of them, but none only if there are none.
-func (f *fetcher) missing(ctx context.Context, tips, have []objects.ID, commits bool) ([]objects.ID, error) {
-	var missing []objects.ID
-	err := reach.Since(ctx, f.b, tips, have, reach.Options{
+// to tips first; not all of them, but none only if there are none. Here is how many
+// are, of those that were looked at.
+func (f *fetcher) missing(ctx context.Context, tips, have []objects.ID, commits bool) (missing []objects.ID, here int, err error) {
+	err = reach.Since(ctx, f.b, tips, have, reach.Options{
 		Shallow:    f.o.Shallow,
 		CheckBlobs: true,
 		Commits:    commits,
 		Unplaced:   true,
+		Visit: func(objects.ID, objects.Kind) error {
+			here++
+			return nil
+		},
 		Missing: func(m reach.Missing) error {
 			if !errors.Is(m, objects.ErrNotFound) {
 				return m
@@ -153,7 +165,7 @@ func (f *fetcher) missing(ctx context.Context, tips, have []objects.ID, commits 
 	if errors.Is(err, errEnough) {
 		err = nil
 	}
-	return missing, err
+	return missing, here, err
 }
 
 // bring fetches what q asks for, and what that needs to be proven.

@@ -119,7 +119,11 @@ func (r *Remote) Fetch(ctx context.Context, q remote.Request) (io.ReadCloser, er
 	for _, id := range q.Have {
 		have[id] = true
 	}
-	return r.send(ctx, ids, func(tree objects.ID) bool { return have[tree] })
+	return r.send(ctx, ids, odb.ParcelOptions{
+		Size:       math.MaxInt64, // they go into one pack
+		Base:       func(tree objects.ID) bool { return have[tree] },
+		Neighbours: q.Neighbours,
+	})
 }
 
 // extent returns what a request comes to.
@@ -160,8 +164,8 @@ func (r *Remote) extent(ctx context.Context, q remote.Request) ([]objects.ID, er
 }
 
 // send returns a pack with the objects that ids name.
-func (r *Remote) send(ctx context.Context, ids []objects.ID, base func(objects.ID) bool) (io.ReadCloser, error) {
-	parcels, err := r.db.Parcels(ctx, ids, odb.ParcelOptions{Size: math.MaxInt64, Base: base})
+func (r *Remote) send(ctx context.Context, ids []objects.ID, o odb.ParcelOptions) (io.ReadCloser, error) {
+	parcels, err := r.db.Parcels(ctx, ids, o)
 	if err != nil {
 		return nil, err
 	}
