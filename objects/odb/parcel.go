@@ -299,6 +299,12 @@ func (p *Parcel) WriteTo(ctx context.Context, w *pack.Writer) error {
 	})
 }
 
+// Blocks calls fn with the blocks of the parcel's pack, which it may keep until it
+// returns.
+func (p *Parcel) Blocks(ctx context.Context, fn func(block []byte) error) error {
+	return p.each(ctx, func(stored []byte, _ []pack.Record) error { return fn(stored) })
+}
+
 // Adopt adds what is in a parcel of another store. Unlike Receive it believes
 // what that store's indexes say: objects are proven when they are read.
 func (b *Batch) Adopt(ctx context.Context, p *Parcel) error {

@@ -9,6 +9,7 @@ import (
 
 	"github.com/cache-tool/cache-tool/objects"
 	"github.com/cache-tool/cache-tool/objects/odb"
+	"github.com/cache-tool/cache-tool/objects/pack"
 	"github.com/cache-tool/cache-tool/objects/reach"
 	"github.com/cache-tool/cache-tool/sync/remote"
 )
@@ -190,8 +191,13 @@ func (f *fetcher) bring(ctx context.Context, r remote.Remote, q remote.Request) 
 }
 
 func (f *fetcher) receive(ctx context.Context, body io.Reader) error {
-	counted := &counter{r: body, f: f}
-	fresh, err := f.b.Receive(ctx, counted)
+	var fresh int
+	var err error
+	if s, ok := body.(pack.Source); ok {
+		fresh, err = f.b.ReceiveBlocks(ctx, &blockCounter{s, f})
+	} else {
+		fresh, err = f.b.Receive(ctx, &counter{body, f})
+	}
 	f.stats.Objects += fresh
 	f.stats.Packs++
 	f.o.Meter.Done(fresh, 0)
@@ -258,8 +264,26 @@ type counter struct {
 
 func (c *counter) Read(p []byte) (int, error) {
 	n, err := c.r.Read(p)
-	c.f.stats.Bytes += int64(n)
-	c.f.held += int64(n)
-	c.f.o.Meter.Done(0, int64(n))
+	c.f.came(n)
 	return n, err
+}
+
+// A blockCounter counts what comes in blocks.
+type blockCounter struct {
+	pack.Source
+	f *fetcher
+}
+
+func (c *blockCounter) Next(buf []byte) ([]byte, error) {
+	block, err := c.Source.Next(buf)
+	if err == nil {
+		c.f.came(len(block))
+	}
+	return block, err
+}
+
+func (f *fetcher) came(n int) {
+	f.stats.Bytes += int64(n)
+	f.held += int64(n)
+	f.o.Meter.Done(0, int64(n))
 }

@@ -7,7 +7,6 @@
 package peer
 
 import (
-	"bufio"
 	"context"
 	"errors"
 	"fmt"
@@ -170,36 +169,28 @@ func (r *Remote) send(ctx context.Context, ids []objects.ID, o odb.ParcelOptions
 		return nil, err
 	}
 	ctx, cancel := context.WithCancel(ctx)
-	out, in := io.Pipe()
+	pipe := pack.NewPipe()
 	go func() {
-		buffered := bufio.NewWriterSize(in, 256<<10)
-		w := pack.NewWriter(buffered)
 		err := ctx.Err()
 		for _, p := range parcels {
 			if err == nil {
-				err = p.WriteTo(ctx, w)
+				err = p.Blocks(ctx, pipe.Append)
 			}
 		}
-		if err == nil {
-			_, err = w.Finish()
-		}
-		if err == nil {
-			err = buffered.Flush()
-		}
-		in.CloseWithError(err) // nil is io.EOF
+		pipe.End(err)
 	}()
-	return &body{out, cancel}, nil
+	return &body{pipe, cancel}, nil
 }
 
 // body is a pack that is being made. Closing it ends that.
 type body struct {
-	*io.PipeReader
+	*pack.Pipe
 	cancel func()
 }
 
 func (b *body) Close() error {
 	b.cancel()
-	return b.PipeReader.Close()
+	return b.Pipe.Close()
 }
 
 // Upload adds the objects of a pack, each proven.
