@@ -171,7 +171,9 @@ replicate() { # replicate URL LOG TELL…: TELL follows a step, and says what LO
 	step clone $c clone "$url" "$R/clone2"
 	step lazy $c clone --lazy "$url" "$R/clone3"
 	t unpack $c --repo "$R/clone2" restore live --to "$O.2"; proof clone "$HERE/same.sh" "$L" "$O.2"
-	step unlazy $c --repo "$R/clone3" restore live --to "$O.3"; proof lazy "$HERE/same.sh" "$L" "$O.3"
+	mark "$log"
+	t unlazy $c --repo "$R/clone3" restore live --to "$O.3"; proof lazy "$HERE/same.sh" "$L" "$O.3"
+	[ "${tell[0]}" = said ] || "${tell[0]}" unlazy "${tell[@]:1}"
 	cache-tool -q --repo "$R/clone1" restore live --to "$O.1"; proof pull "$HERE/same.sh" "$L" "$O.1"
 }
 hit() { # the rest of replicate for that workload
