@@ -62,6 +62,7 @@ func Open(b remote.Bucket) *Remote {
 type view struct {
 	root remote.Root
 	*State
+	kept bool // in the cache: nobody has looked whether it is the current one
 }
 
 // load reads the root, and its file if that has changed.
@@ -75,12 +76,12 @@ func (r *Remote) load(ctx context.Context) (*view, error) {
 		r.mu.Lock()
 		v := r.view
 		r.mu.Unlock()
-		if v != nil && v.root == root {
+		if v != nil && v.root == root && !v.kept {
 			return v, nil
 		}
 		s, err := r.readState(ctx, root)
 		if err == nil {
-			v := &view{root, s}
+			v := &view{root: root, State: s}
 			r.see(v)
 			return v, nil
 		}
@@ -129,7 +130,19 @@ func (r *Remote) see(v *view) {
 	})
 }
 
-// seen is load for those to whom the root as it was read before is good enough.
+// known is load for those to whom the root as it was read in this conversation is
+// good enough: Update says ErrStale if it was not.
+func (r *Remote) known(ctx context.Context) (*view, error) {
+	r.mu.Lock()
+	v := r.view
+	r.mu.Unlock()
+	if v != nil && !v.kept {
+		return v, nil
+	}
+	return r.load(ctx)
+}
+
+// seen is load for those to whom any root is good enough that was read before.
 func (r *Remote) seen(ctx context.Context) (*view, error) {
 	r.mu.Lock()
 	v := r.view
@@ -235,7 +248,7 @@ func (r *Remote) swap(ctx context.Context, v *view, s *State) (won bool, err err
 	next := v.root.Next(hash)
 	failed := r.b.Swap(ctx, v.root, next)
 	if failed == nil {
-		r.see(&view{next, s})
+		r.see(&view{root: next, State: s})
 		r.cache.keepRoot(next, data)
 		return true, nil
 	}

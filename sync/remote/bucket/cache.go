@@ -124,7 +124,7 @@ func (c cache) root() (*view, bool) {
 	if err != nil {
 		return nil, false
 	}
-	return &view{root, s}, true
+	return &view{root: root, State: s, kept: true}, true
 }
 
 // inMemory is how big an index may be that is held in memory where there is no
@@ -133,26 +133,27 @@ const inMemory = 16 << 20
 
 // whole reads all of an index, and keeps it, unless it is too big. x.mu is held.
 func (r *Remote) whole(ctx context.Context, x *index) error {
-	if x.info.Size > inMemory && r.cache.dir == "" {
-		return nil
-	}
-	if x.info.Size <= inMemory {
-		data, err := r.read(ctx, x.info.file(), 0, x.info.Size)
+	if r.cache.dir != "" {
+		body := r.stream(ctx, x.info.file(), 0, x.info.Size)
+		defer body.Close()
+		f, err := r.cache.copy(x.info, body)
 		if err != nil {
 			return err
 		}
-		if sha256.Sum256(data) != x.info.Hash {
-			return badIndex("its bytes do not hash to its name")
+		if f != nil {
+			x.body, x.proven = f, true
+			return nil
 		}
-		r.cache.write(indexName(x.info), data)
-		x.body, x.proven = bytes.NewReader(data), true
+	}
+	if x.unkept = x.info.Size > inMemory; x.unkept {
 		return nil
 	}
-	body := r.stream(ctx, x.info.file(), 0, x.info.Size)
-	defer body.Close()
-	f, err := r.cache.copy(x.info, body)
-	if f != nil {
-		x.body, x.proven = f, true
+	data, err := r.read(ctx, x.info.file(), 0, x.info.Size)
+	if err == nil && sha256.Sum256(data) != x.info.Hash {
+		err = badIndex("its bytes do not hash to its name")
+	}
+	if err == nil {
+		x.body, x.proven = bytes.NewReader(data), true
 	}
 	return err
 }
@@ -235,7 +236,7 @@ func (r *Remote) bodyFor(ctx context.Context, x *index, spans []span, proof bool
 		x.asked += int64(s.to-s.from) * entrySize
 	}
 	var err error
-	if x.asked >= x.info.Size/2 {
+	if x.asked >= x.info.Size/2 && !x.unkept {
 		err = r.whole(ctx, x)
 	}
 	return x.body, err

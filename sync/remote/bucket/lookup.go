@@ -28,6 +28,7 @@ type index struct {
 	body   io.ReaderAt // guarded by mu; nil if it must be read in the bucket
 	proven bool        // guarded by mu; body was hashed
 	asked  int64       // guarded by mu; bytes that were read of it without having it
+	unkept bool        // guarded by mu; it is too big for memory, and the cache won't have it
 }
 
 // How indexes and packs are read: a round trip costs about as much as so many
@@ -277,12 +278,12 @@ func (s *search) scan(entries io.Reader, x *index, span span) error {
 
 // Missing returns those of ids that are in no live pack.
 func (r *Remote) Missing(ctx context.Context, ids []objects.ID) ([]objects.ID, error) {
-	return r.missing(ctx, r.load, ids, func(place) bool { return true })
+	return r.missing(ctx, r.known, ids, func(place) bool { return true })
 }
 
 // MissingBases returns those of ids that are in no live pack as whole trees.
 func (r *Remote) MissingBases(ctx context.Context, ids []objects.ID) ([]objects.ID, error) {
-	return r.missing(ctx, r.load, ids, func(p place) bool { return p.typ() == pack.Tree })
+	return r.missing(ctx, r.known, ids, func(p place) bool { return p.typ() == pack.Tree })
 }
 
 func (r *Remote) missing(ctx context.Context, first func(context.Context) (*view, error), ids []objects.ID, counts func(place) bool) ([]objects.ID, error) {

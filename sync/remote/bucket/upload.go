@@ -45,7 +45,7 @@ func (r *Remote) UploadIndexed(ctx context.Context, p io.ReaderAt, size int64, i
 }
 
 func (r *Remote) upload(ctx context.Context, p io.ReaderAt, u *upload) error {
-	v, err := r.load(ctx)
+	v, err := r.known(ctx)
 	if err != nil {
 		return err
 	}
