@@ -315,14 +315,18 @@ func (b *Batch) Adopt(ctx context.Context, p *Parcel) error {
 func (p *Parcel) each(ctx context.Context, fn func(stored []byte, records []pack.Record) error) error {
 	w := parcelWriter{db: p.db, fn: fn, neighbours: p.neighbours}
 	defer w.close()
+	ahead := readAhead(slices.Concat(p.recipes, p.blocks))
+	defer ahead.stop()
 	for _, blocks := range [][]parcelBlock{p.recipes, p.blocks} {
 		for _, b := range blocks {
 			if err := ctx.Err(); err != nil {
 				return err
 			}
-			if err := w.block(ctx, b); err != nil {
+			r := <-ahead.read
+			if err := w.block(ctx, b, r); err != nil {
 				return err
 			}
+			ahead.free <- r.stored
 		}
 		if err := w.flush(); err != nil {
 			return err
@@ -331,6 +335,45 @@ func (p *Parcel) each(ctx context.Context, fn func(stored []byte, records []pack
 	return nil
 }
 
+// An ahead reads blocks, and proves their checksums, while others are dealt with.
+type ahead struct {
+	read chan aheadBlock
+	free chan []byte
+	done chan struct{}
+}
+
+// An aheadBlock is a block as it stands in its pack.
+type aheadBlock struct {
+	stored []byte
+	n      int // records
+	err    error
+}
+
+func readAhead(blocks []parcelBlock) *ahead {
+	const most = 2
+	a := &ahead{make(chan aheadBlock, most), make(chan []byte, most+1), make(chan struct{})}
+	for range most {
+		a.free <- nil
+	}
+	go func() {
+		for _, b := range blocks {
+			var r aheadBlock
+			select {
+			case r.stored = <-a.free:
+			case <-a.done:
+				return
+			}
+			if r.stored, r.err = b.pack.file.ReadStored(b.info, r.stored); r.err == nil {
+				r.n, r.err = pack.CheckBlock(r.stored)
+			}
+			a.read <- r
+		}
+	}()
+	return a
+}
+
+func (a *ahead) stop() { close(a.done) }
+
 // A parcelWriter copies blocks, and packs anew what is only wanted in part.
 type parcelWriter struct {
 	db *DB
@@ -338,22 +381,17 @@ type parcelWriter struct {
 
 	neighbours bool
 
-	buf, out []byte
-	data     pack.Data
-	open     pack.Block
-	limit    int // bytes of the open block
-	encoder  *compress.Encoder
+	out     []byte
+	data    pack.Data
+	open    pack.Block
+	limit   int // bytes of the open block
+	encoder *compress.Encoder
 }
 
-func (w *parcelWriter) block(ctx context.Context, b parcelBlock) error {
-	stored, err := b.pack.file.ReadStored(b.info, w.buf)
-	n := 0
-	if err == nil {
-		w.buf = stored
-		n, err = pack.CheckBlock(stored)
-	}
-	if err != nil {
-		return w.elsewhere(ctx, b, err)
+func (w *parcelWriter) block(ctx context.Context, b parcelBlock, r aheadBlock) error {
+	stored, n := r.stored, r.n
+	if r.err != nil {
+		return w.elsewhere(ctx, b, r.err)
 	}
 	asIs := int(b.info.Raw) >= worthKeeping && !slices.ContainsFunc(b.records, func(r parcelRecord) bool { return r.whole })
 	switch {

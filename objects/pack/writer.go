@@ -48,14 +48,31 @@ func (w *Writer) write(p []byte) error {
 	if w.err != nil {
 		return w.err
 	}
+	summed := w.hash(p)
 	n, err := w.w.Write(p)
 	if err == nil && n < len(p) {
 		err = io.ErrShortWrite
 	}
 	w.err = err
 	w.size += int64(n)
-	w.sum.Write(p)
+	summed()
 	return err
+}
+
+// hash adds p to the pack's checksum; a big block while it is written. Done waits for
+// that.
+func (w *Writer) hash(p []byte) (done func()) {
+	const big = 256 << 10
+	if len(p) < big {
+		w.sum.Write(p)
+		return func() {}
+	}
+	c := make(chan struct{})
+	go func() {
+		w.sum.Write(p)
+		close(c)
+	}()
+	return func() { <-c }
 }
 
 // Append adds a block, as Block.AppendTo made it, with its records. Those with a
