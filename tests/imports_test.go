@@ -71,7 +71,7 @@ const (
 )
 
 // testOnly are packages that only tests, and programs that measure, import.
-var testOnly = []string{"internal/test", "objects/objectstest", "refs/refstest", "sync/remote/remotetest", "sync/server/servertest", "tests", "tests/..."}
+var testOnly = []string{"internal/test", "objects/objectstest", "refs/refstest", "sync/remote/remotetest", "sync/remote/webdav/davtest", "sync/server/servertest", "tests", "tests/..."}
 
 // slow are packages of go-git that cost every start of the command 1 ms and more
 // because they make tables and compile expressions when they are linked in.
