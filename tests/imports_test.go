@@ -32,6 +32,7 @@ var mayImport = map[string][]string{
 	"repo/stage":     {"internal/durable", "objects", "objects/entry", "objects/trees", xsys},
 	"repo/statcache": {"internal/durable", "objects", xsys},
 
+	"sync/frontend/dune": {"internal/durable", "objects", "objects/...", xsync},
 	"sync/remote/bucket": {"objects", "objects/pack", "refs", "sync/remote", xsync},
 	"sync/remote/dir":    {"internal/durable", "sync/remote"},
 	"sync/remote/webdav": {"sync/auth", "sync/remote"},

@@ -118,16 +118,16 @@ func (f *File) Sync() error { return SyncFile(f.f) }
 // returns nil, the file survives what sync says; if not, then either nothing is
 // called name that was not before, or all of the file is.
 func (f *File) CommitAs(name string, sync Sync) error {
-	return f.commit(sync, name, Rename)
+	return f.commit(name, sync, Rename)
 }
 
 // CommitNew is CommitAs for a name that nothing has yet. If something has, it is
 // left as it is: the error is fs.ErrExist.
 func (f *File) CommitNew(name string, sync Sync) error {
-	return f.commit(sync, name, RenameNew)
+	return f.commit(name, sync, RenameNew)
 }
 
-func (f *File) commit(sync Sync, name string, rename func(from, to string, sync Sync) error) error {
+func (f *File) commit(name string, sync Sync, rename func(from, to string, sync Sync) error) error {
 	if f.done {
 		return ErrFinished
 	}
