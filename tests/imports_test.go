@@ -24,7 +24,7 @@ const module = "github.com/cache-tool/cache-tool"
 // commands, this store (repo) nothing of other stores (sync).
 var mayImport = map[string][]string{
 	"":         {"commands"},
-	"commands": {"internal/durable", "objects", "objects/...", "refs", "repo", "repo/...", cli, smetrics, bar, xsys},
+	"commands": {"internal/durable", "objects", "objects/...", "refs", "repo", "repo/...", "sync/frontend/dune", cli, smetrics, bar, xsys},
 
 	"repo":           {"internal/durable", "objects", "objects/...", "refs", "repo/stage", "repo/statcache", "repo/worktree", "repo/action", goGit, goBilly, xsync, xsys},
 	"repo/action":    {"internal/durable", "objects", "objects/...", "repo/statcache", "repo/worktree", doublestar, xsync, xsys},
