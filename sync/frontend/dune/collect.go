@@ -11,6 +11,7 @@ import (
 	"os"
 	"path"
 	"slices"
+	"strings"
 	"sync/atomic"
 	"syscall"
 
@@ -145,7 +146,7 @@ func readMetadata(name string) (Metadata, error) {
 // How much one goroutine reads before it looks for more, and the size from which
 // on a file is read for itself, and first.
 const (
-	runBytes = 4 << 20
+	runBytes = 12 << 20
 	runFiles = 4096
 	bigFile  = 16 << 20
 )
@@ -178,6 +179,7 @@ func (col *collector) readFiles(ctx context.Context) error {
 	slices.SortFunc(there, func(a, b *file) int {
 		return cmp.Or(
 			-cmp.Compare(a.size/bigFile, b.size/bigFile),
+			cmp.Compare(library(a.target), library(b.target)),
 			cmp.Compare(path.Ext(a.target), path.Ext(b.target)),
 			cmp.Compare(a.target, b.target))
 	})
@@ -201,6 +203,13 @@ func (col *collector) readFiles(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+func library(target string) string {
+	if i := strings.Index(target, "/."); i >= 0 {
+		return target[:i]
+	}
+	return path.Dir(target)
 }
 
 func cutRuns(files []*file) (runs [][]*file) {

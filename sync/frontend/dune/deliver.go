@@ -9,7 +9,6 @@ import (
 	"io/fs"
 	"path/filepath"
 	"sync/atomic"
-	"time"
 
 	"github.com/cache-tool/cache-tool/internal/durable"
 	"github.com/cache-tool/cache-tool/objects"
@@ -32,7 +31,6 @@ type Reader interface {
 // damaged, or not what it says, is left out with a warning.
 func (c *Cache) Deliver(ctx context.Context, r Reader, entries []Found, o Options) (Report, error) {
 	o = o.withDefaults()
-	c.sweep()
 	d := delivery{c: c, r: r, o: o, warn: warner{warn: o.Warn}}
 	for _, f := range entries {
 		if c.roots[f.Key.Version] != "" {
@@ -255,7 +253,6 @@ func (d *delivery) writeFiles(ctx context.Context) error {
 	for i, g := range d.goods {
 		ids[i] = g.id
 		dirs[filepath.Dir(g.place())] = true
-		dirs[filepath.Join(g.root, tempDir)] = true
 	}
 	if err := makeDirs(dirs); err != nil {
 		return err
@@ -297,7 +294,7 @@ func (g *good) create() (*durable.File, error) {
 	if g.mode == objects.ModeExec {
 		perm = execPerm
 	}
-	return durable.CreatePerm(filepath.Join(g.root, tempDir), perm)
+	return durable.CreatePerm(filepath.Dir(g.place()), perm)
 }
 
 // prove reports a good that is not what its name says.
@@ -410,7 +407,6 @@ func (d *delivery) writeMetadata(ctx context.Context) error {
 		}
 		parcels = append(parcels, p)
 		dirs[filepath.Dir(d.c.metadataPlace(p.Key))] = true
-		dirs[filepath.Join(d.c.roots[p.Key.Version], tempDir)] = true
 	}
 	d.warn.end()
 	if err := makeDirs(dirs); err != nil {
@@ -418,7 +414,7 @@ func (d *delivery) writeMetadata(ctx context.Context) error {
 	}
 	return each(ctx, d.o.Parallel, len(parcels), func(i int) error {
 		p := parcels[i]
-		f, err := durable.CreatePerm(filepath.Join(d.c.roots[p.Key.Version], tempDir), metadataPerm)
+		f, err := durable.CreatePerm(filepath.Dir(d.c.metadataPlace(p.Key)), metadataPerm)
 		if err != nil {
 			return err
 		}
@@ -435,12 +431,4 @@ func (d *delivery) writeMetadata(ctx context.Context) error {
 		}
 		return err
 	})
-}
-
-// sweep removes what deliveries that were killed have left in temp.
-func (c *Cache) sweep() {
-	const age = time.Hour
-	for _, root := range c.Roots() {
-		_ = durable.RemoveStale(filepath.Join(root, tempDir), age)
-	}
 }

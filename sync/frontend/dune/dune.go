@@ -7,11 +7,11 @@
 //	meta/v4/ab/ab01…     what a rule of Dune 2 made: see Metadata
 //	meta/v5/ab/ab01…     the same for Dune 3; both are called by the rule's digest
 //	files/v4/ab/ab01…    what was made, called by its content and executable bit
-//	temp                 what is being written
 //
 // Dune links these files into build directories, and believes them. So nothing is
-// written in place: a file is written in temp and gets its name when it is proven
-// to be what the name says, files before the metadata that speaks of them.
+// written in place: a file gets its name when it is whole, and proven to be what
+// the name says, files before the metadata that speaks of them. Until then it has
+// one that is no digest; Dune passes over those.
 //
 // In a store each piece of metadata is an entry: see Collect.
 package dune
@@ -27,9 +27,11 @@ import (
 	"strings"
 	"sync/atomic"
 	"syscall"
+	"time"
 
 	"golang.org/x/sync/errgroup"
 
+	"github.com/cache-tool/cache-tool/internal/durable"
 	"github.com/cache-tool/cache-tool/objects"
 	"github.com/cache-tool/cache-tool/objects/entry"
 )
@@ -40,7 +42,7 @@ const Kind entry.Kind = "dune"
 // versions are those of the metadata that this package knows.
 var versions = []int{4, 5}
 
-const metadataDir, filesDir, tempDir = "meta", "files/v4", "temp"
+const metadataDir, filesDir = "meta", "files/v4"
 
 // A Key names what one rule made. As text it is the path of the metadata, less the
 // fan-out: "meta/v5/" and the digest of the rule.
@@ -219,7 +221,7 @@ func (c *Cache) Keys() (map[Key]bool, error) {
 }
 
 // list calls fn for all that stands in a directory with Dune's fan-out, and passes
-// over what is called otherwise.
+// over what is called otherwise. It removes what killed deliveries left behind.
 func list(dir string, fn func(Digest)) error {
 	fans, err := readNames(dir)
 	if err != nil {
@@ -233,10 +235,15 @@ func list(dir string, fn func(Digest)) error {
 		if err != nil {
 			return err
 		}
+		pending := false
 		for _, name := range names {
 			if d, ok := parseDigest(name); ok && name[:2] == fan {
 				fn(d)
 			}
+			pending = pending || durable.IsPending(name)
+		}
+		if pending {
+			_ = durable.RemoveStale(filepath.Join(dir, fan), time.Hour)
 		}
 	}
 	return nil

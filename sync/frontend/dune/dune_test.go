@@ -5,6 +5,7 @@ import (
 	"path/filepath"
 	"slices"
 	"testing"
+	"time"
 )
 
 func TestFind(t *testing.T) {
@@ -77,6 +78,24 @@ func TestKeys(t *testing.T) {
 	}
 	if got := cacheAt(root).Roots(); !slices.Equal(got, []string{root}) {
 		t.Errorf("Roots = %q", got)
+	}
+}
+
+// What a killed delivery left is removed by whoever comes by, if it is old.
+func TestKeysSweeps(t *testing.T) {
+	root := t.TempDir()
+	stale, young := filepath.Join(root, "meta/v5/b8/tmp-stale"), filepath.Join(root, "meta/v5/b8/tmp-young")
+	write(t, stale, "half", 0o644)
+	write(t, young, "half", 0o644)
+	then := time.Now().Add(-2 * time.Hour)
+	if err := os.Chtimes(stale, then, then); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := cacheAt(root).Keys(); err != nil {
+		t.Fatal(err)
+	}
+	if exists(stale) || !exists(young) {
+		t.Errorf("the old one is there: %v; the young one is there: %v", exists(stale), exists(young))
 	}
 }
 
