@@ -1,8 +1,10 @@
 #!/bin/sh
-# project.sh DIR -- make a small project for Dune, with a lexer, a parser, preprocessed modules and programs that
-# are made and run. It needs Debian's ocaml-dune, menhir, libmenhir-ocaml-dev, libbase-ocaml-dev,
-# libppx-sexp-conv-ocaml-dev and libppx-compare-ocaml-dev.
+# project.sh DIR [plain] -- make a small project for Dune, with a lexer, a parser, preprocessed modules and programs
+# that are made and run. It needs Debian's ocaml-dune, menhir, libmenhir-ocaml-dev, libbase-ocaml-dev,
+# libppx-sexp-conv-ocaml-dev and libppx-compare-ocaml-dev. A plain one has no preprocessor and needs none of the
+# libraries: another Dune than Debian's cannot read those.
 set -e
+plain=${2:-}
 mkdir -p "$1/calc" "$1/shapes" "$1/bin" "$1/test"
 cd "$1"
 cat > dune-project <<'P'
@@ -38,15 +40,24 @@ P
 cat > calc/run.ml <<'P'
 let eval s = Ast.eval (Parser.main Lexer.token (Lexing.from_string s))
 P
-cat > shapes/dune <<'P'
-(library (name shapes) (libraries base) (preprocess (pps ppx_sexp_conv ppx_compare)))
-P
-i=0; prev=""; while [ $i -lt 20 ]; do
-  { echo "open Base"; echo "type t = { id : int; name : string; tags : string list } [@@deriving sexp, compare]";
-    echo "let make id = { id; name = \"m$i\"; tags = [ \"a\"; \"b\" ] }"; 
-    if [ $i -gt 0 ]; then echo "let prev = M$((i-1)).make"; fi
-    echo "let show t = Sexp.to_string_hum (sexp_of_t t)"; } > shapes/m$i.ml
-  i=$((i+1)); done
+if [ "$plain" ]; then
+	echo '(library (name shapes))' > shapes/dune
+	open='' deriving='' show='Printf.sprintf "((id %d) (name %s) (tags (%s)))" t.id t.name (String.concat " " t.tags)'
+else
+	echo '(library (name shapes) (libraries base) (preprocess (pps ppx_sexp_conv ppx_compare)))' > shapes/dune
+	open='open Base' deriving='[@@deriving sexp, compare]' show='Sexp.to_string_hum (sexp_of_t t)'
+fi
+i=0
+while [ $i -lt 20 ]; do
+	cat > shapes/m$i.ml <<-P
+		$open
+		type t = { id : int; name : string; tags : string list } $deriving
+		let make id = { id; name = "m$i"; tags = [ "a"; "b" ] }
+		$([ $i = 0 ] || echo "let prev = M$((i - 1)).make")
+		let show t = $show
+	P
+	i=$((i + 1))
+done
 cat > bin/dune <<'P'
 (executable (name main) (libraries calc shapes))
 (rule (targets tool.sh) (action (progn (with-stdout-to tool.sh (echo "#!/bin/sh\necho tool\n")) (run chmod +x tool.sh))))
