@@ -24,7 +24,11 @@ func (s *session) pushTo(ctx context.Context, r *repo.Repo, remote string, branc
 	if !ok {
 		return err
 	}
-	_, _, err = s.pushRefs(ctx, r, m, pushing{specs: []refspec{{src: string(branch), dst: string(branch)}}})
+	var p pushing
+	if err := p.choose(ctx, r, branch, nil); err != nil {
+		return err
+	}
+	_, _, err = s.pushRefs(ctx, r, m, p)
 	return err
 }
 
