@@ -15,6 +15,12 @@ GOVULNCHECK = golang.org/x/vuln/cmd/govulncheck@v1.9.0
 # WebDAV servers to test against, each started by its test on a port of its own.
 SERVERS = apache2:apache2-bin nginx:libnginx-mod-http-dav-ext lighttpd:lighttpd-mod-webdav rclone
 
+# Debian's Dune, and what the small project in tests/dune is made of.
+OCAML = /usr/lib/ocaml
+DUNE = dune:ocaml-dune ocamlopt:ocaml-nox ocamlfind:ocaml-findlib menhir $(OCAML)/menhirLib/META:libmenhir-ocaml-dev \
+	$(OCAML)/base/META:libbase-ocaml-dev $(OCAML)/ppx_sexp_conv/META:libppx-sexp-conv-ocaml-dev \
+	$(OCAML)/ppx_compare/META:libppx-compare-ocaml-dev
+
 .PHONY: all build demo test soak bench lint clean
 all: build
 
@@ -27,14 +33,14 @@ demo: build
 	@PATH="$(CURDIR)/build:$$PATH" tests/demo.sh
 
 test:
-	@tests/need.sh git gcc ccache zstd lowntfs-3g:ntfs-3g $(SERVERS)
+	@tests/need.sh git gcc ccache zstd lowntfs-3g:ntfs-3g $(SERVERS) $(DUNE)
 	$(GO) vet ./...
 	$(GO) test -timeout 30m ./...
 	@if command -v gcc >/dev/null; then set -x; CGO_ENABLED=1 $(GO) test -timeout 40m -race ./...; \
 	else echo 'no gcc: the race detector is left out'; fi
 
 soak:
-	@tests/need.sh git gcc ccache zstd lowntfs-3g:ntfs-3g $(SERVERS)
+	@tests/need.sh git gcc ccache zstd lowntfs-3g:ntfs-3g $(SERVERS) $(DUNE)
 	@tests/soak.sh
 
 bench: build

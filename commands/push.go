@@ -104,13 +104,21 @@ func (p *pushing) choose(ctx context.Context, r *repo.Repo, branch refs.Name, wo
 	return nil
 }
 
-// push sends branches to a remote and moves them there. It tries again as long as
-// others are faster.
 func (s *session) push(ctx context.Context, r *repo.Repo, m remoteStore, p pushing) error {
+	x, list, err := s.pushRefs(ctx, r, m, p)
+	if err != nil {
+		return err
+	}
+	return x.show(ctx, "push", p.dryRun, list)
+}
+
+// pushRefs sends branches to a remote and moves them there. It tries again as long
+// as others are faster.
+func (s *session) pushRefs(ctx context.Context, r *repo.Repo, m remoteStore, p pushing) (*exchange, []movedRef, error) {
 	const tries = 20
 	x, err := s.exchangeWith(ctx, r, m, !p.dryRun)
 	if err != nil {
-		return err
+		return nil, nil, err
 	}
 	x.meter = s.progress("push "+m.String(), "object")
 	defer x.meter.stop()
@@ -123,13 +131,10 @@ func (s *session) push(ctx context.Context, r *repo.Repo, m remoteStore, p pushi
 			break
 		}
 		if e := x.look(ctx); e != nil {
-			return e
+			return nil, nil, e
 		}
 	}
-	if err != nil {
-		return remoteError(m, err)
-	}
-	return x.show(ctx, "push", p.dryRun, list)
+	return x, list, remoteError(m, err)
 }
 
 // A step is one ref on its way.

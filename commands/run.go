@@ -144,10 +144,16 @@ func (u unbuffered) Write(p []byte) (int, error) {
 	return n, err
 }
 
-// listen returns the signals that a command is to get. What this process was
-// started to ignore, as by nohup, stays ignored.
+// listen returns the signals that a command is to get.
 func listen() <-chan os.Signal {
 	signals := make(chan os.Signal, 16)
+	notify(signals)
+	return signals
+}
+
+// notify has those signals sent that a command is to get. What this process was
+// started to ignore, as by nohup, stays ignored.
+func notify(signals chan<- os.Signal) {
 	for _, s := range []os.Signal{syscall.SIGHUP, syscall.SIGINT, syscall.SIGQUIT, syscall.SIGTERM, syscall.SIGUSR1, syscall.SIGUSR2} {
 		if !signal.Ignored(s) {
 			signal.Notify(signals, s)
@@ -155,5 +161,4 @@ func listen() <-chan os.Signal {
 	}
 	// See Signals.
 	signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE)
-	return signals
 }

@@ -13,9 +13,10 @@ import (
 // A session is one run of the command line: its streams, its global flags and
 // what it has opened.
 type session struct {
-	in  io.Reader
-	out *bufio.Writer // flushed by finish
-	err io.Writer
+	in     io.Reader
+	out    *bufio.Writer // flushed by finish
+	err    io.Writer
+	stdout io.Writer // what out writes to, for a command that we start
 
 	repoFlag, branchFlag             string
 	json, quiet, noProgress, verbose bool
@@ -32,6 +33,7 @@ func newSession(streams Streams) *session {
 	out := &output{w: streams.Out}
 	return &session{
 		in:       streams.In,
+		stdout:   streams.Out,
 		out:      bufio.NewWriterSize(out, 16<<10),
 		err:      streams.Err,
 		terminal: isTerminal(streams.Out),

@@ -32,6 +32,7 @@ var mayImport = map[string][]string{
 	"repo/stage":     {"internal/durable", "objects", "objects/entry", "objects/trees", xsys},
 	"repo/statcache": {"internal/durable", "objects", xsys},
 
+	"sync/frontend/dune":     {"internal/durable", "objects", "objects/...", xsync},
 	"sync/transfer":          {"objects", "objects/odb", "objects/pack", "objects/reach", "sync/remote", xsync},
 	"sync/remote/peer":       {"objects", "objects/odb", "objects/pack", "objects/reach", "refs", "sync/remote"},
 	"sync/remote/bucket":     {"objects", "objects/pack", "refs", "sync/remote", xsync},
