@@ -146,4 +146,16 @@ var (
 
 	// ErrDenied says that the remote knows us and refuses, or does not know us.
 	ErrDenied = errors.New("access denied")
+
+	// ErrUnreachable says that the remote was asked as often as there is sense in,
+	// and does not answer, or not with more than an error.
+	ErrUnreachable = errors.New("the remote does not answer")
 )
+
+// Unreachable makes an ErrUnreachable of err, which says more about it.
+func Unreachable(err error) error { return unreachable{err} }
+
+type unreachable struct{ error }
+
+func (u unreachable) Is(target error) bool { return target == ErrUnreachable }
+func (u unreachable) Unwrap() error        { return u.error }

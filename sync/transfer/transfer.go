@@ -109,8 +109,10 @@ func rest(ctx context.Context, failed int) error {
 }
 
 // isFinal reports whether there is no sense in trying again: what is cut short may
-// be whole the next time, but what is wrong, missing or denied is so again.
+// be whole the next time, but what is wrong, missing or denied is so again, and who
+// does not answer has been asked often enough.
 func isFinal(ctx context.Context, err error) bool {
 	wrong := errors.Is(err, pack.ErrBadPack) && !errors.Is(err, io.ErrUnexpectedEOF)
-	return wrong || errors.Is(err, objects.ErrNotFound) || errors.Is(err, remote.ErrDenied) || ctx.Err() != nil
+	refused := errors.Is(err, objects.ErrNotFound) || errors.Is(err, remote.ErrDenied) || errors.Is(err, remote.ErrUnreachable)
+	return wrong || refused || ctx.Err() != nil
 }

@@ -16,7 +16,7 @@ import (
 func (r *Remote) move(ctx context.Context, updates []refs.Update) error {
 	message := wire.EncodeUpdates(updates)
 	lost := false // an answer; the server may have done it, or do it still
-	for try := 1; ; try++ {
+	for a := r.attempts(); ; {
 		err := r.doOnce(ctx, wire.Update, asBody(message))
 		if err == nil {
 			return nil
@@ -38,10 +38,10 @@ func (r *Remote) move(ctx context.Context, updates []refs.Update) error {
 				return fmt.Errorf("%v; an answer got lost, and the refs have moved since", err)
 			}
 		}
-		if conflict || try == r.o.Tries || ctx.Err() != nil {
+		if conflict || ctx.Err() != nil {
 			return err
 		}
-		if err := r.pause(ctx, try, err); err != nil {
+		if err := a.rest(ctx, err); err != nil {
 			return err
 		}
 	}
