@@ -13,10 +13,12 @@ import (
 	"github.com/cache-tool/cache-tool/objects"
 	"github.com/cache-tool/cache-tool/objects/entry"
 	"github.com/cache-tool/cache-tool/objects/odb"
+	"github.com/cache-tool/cache-tool/objects/pack"
 	"github.com/cache-tool/cache-tool/objects/trees"
 	"github.com/cache-tool/cache-tool/refs"
 	"github.com/cache-tool/cache-tool/repo"
 	"github.com/cache-tool/cache-tool/sync/remote"
+	"github.com/cache-tool/cache-tool/sync/remote/bucket"
 	"github.com/cache-tool/cache-tool/sync/remote/httpremote"
 	"github.com/cache-tool/cache-tool/sync/remote/webdav"
 	"github.com/cache-tool/cache-tool/sync/transfer"
@@ -98,13 +100,25 @@ func remoteHints(m remoteStore, err error) []string {
 	case errors.Is(err, webdav.ErrNoServer):
 		return []string{"a cache-tool server is https://… or http://…, without dav+"}
 	case errors.Is(err, remote.ErrUnreachable):
-		return []string{"is it there, and is the URL right? What was done so far need not be done again: run the command again"}
+		return []string{"run the command again when it answers: it goes on where it stopped. " + setURLHint(m)}
 	case errors.Is(err, syscall.ENOSPC) && !m.isPath():
 		return []string{"the disk of the server is full: with more room there, run the command again"}
+	case errors.Is(err, pack.ErrBadPack), errors.Is(err, bucket.ErrBadRoot), errors.Is(err, bucket.ErrBadIndex):
+		return []string{"nothing of it was believed. If another try says the same, it is damaged at the remote: who has the entries can push them to another one"}
+	case errors.As(err, new(*httpremote.StatusError)), errors.As(err, new(*webdav.StatusError)):
+		return []string{"is the URL right? " + setURLHint(m)}
 	case errors.Is(err, objects.ErrNotFound):
 		return []string{"the remote lacks what its branches lead to: who has it pushes it again"}
 	}
 	return hintsOf(err)
+}
+
+// setURLHint says how to name another place.
+func setURLHint(m remoteStore) string {
+	if m.name == "" {
+		return "A URL is that of the store itself"
+	}
+	return fmt.Sprintf(`"cache-tool remote set-url %s URL" changes where it is`, m.name)
 }
 
 // options of a transfer.

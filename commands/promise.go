@@ -45,15 +45,11 @@ func (p *promise) Fetch(ctx context.Context, ids []objects.ID) error {
 
 func (p *promise) FetchPath(ctx context.Context, root objects.ID, path string) error {
 	return p.do(ctx, func(conn remote.Remote, o transfer.Options) (transfer.Stats, error) {
-		finder, ok := conn.(remote.PathFetcher)
+		finder, ok := conn.(transfer.Finder)
 		if !ok {
 			return transfer.Stats{}, nil
 		}
-		body, err := finder.FetchPaths(ctx, []remote.Path{{Root: root, Path: path}}, budget)
-		if err != nil {
-			return transfer.Stats{}, err
-		}
-		return transfer.Accept(ctx, p.repo.DB, conn, body, o)
+		return transfer.FetchPaths(ctx, p.repo.DB, finder, []remote.Path{{Root: root, Path: path}}, budget, o)
 	})
 }
 

@@ -38,7 +38,7 @@ var mayImport = map[string][]string{
 	"sync/remote/bucket":     {"objects", "objects/pack", "refs", "sync/remote", xsync},
 	"sync/remote/dir":        {"internal/durable", "sync/remote"},
 	"sync/remote/webdav":     {"sync/auth", "sync/remote"},
-	"sync/remote/httpremote": {"objects", "refs", "sync/auth", "sync/remote", "sync/wire"},
+	"sync/remote/httpremote": {"objects", "objects/pack", "refs", "sync/auth", "sync/remote", "sync/wire"},
 	"sync/remote":            {"objects", "refs"},
 	"sync/server":            {"objects", "objects/pack", "objects/reach", "refs", "sync/auth", "sync/remote", "sync/wire", xsync},
 	"sync/wire":              {"objects", "objects/pack", "refs", "sync/remote"},

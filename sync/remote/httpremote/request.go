@@ -17,6 +17,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/cache-tool/cache-tool/objects/pack"
 	"github.com/cache-tool/cache-tool/refs"
 	"github.com/cache-tool/cache-tool/sync/auth"
 	"github.com/cache-tool/cache-tool/sync/remote"
@@ -172,7 +173,9 @@ func (r *Remote) finish(ctx context.Context, operation string, b body) error {
 func (r *Remote) again(ctx context.Context, try func() error) error {
 	for a := r.attempts(); ; {
 		err := try()
-		if err == nil || !transient(err) || ctx.Err() != nil {
+		// What we sent is sound. If it was not when it arrived, it is sent once more.
+		changed := errors.Is(err, pack.ErrBadPack) && a.failed == 0
+		if err == nil || !transient(err) && !changed || ctx.Err() != nil {
 			return err
 		}
 		if err := a.rest(ctx, err); err != nil {

@@ -7,6 +7,7 @@ import (
 
 	"github.com/cache-tool/cache-tool/objects"
 	"github.com/cache-tool/cache-tool/refs"
+	"github.com/cache-tool/cache-tool/sync/remote"
 	"github.com/cache-tool/cache-tool/sync/wire"
 )
 
@@ -35,7 +36,7 @@ func (r *Remote) move(ctx context.Context, updates []refs.Update) error {
 				return nil
 			case now == elsewhere:
 				// Nor may it be called a conflict: it may have been done before that.
-				return fmt.Errorf("%v; an answer got lost, and the refs have moved since", err)
+				return fmt.Errorf("%v; %w, and the refs have moved since", err, remote.ErrUnsure)
 			}
 		}
 		if conflict || ctx.Err() != nil {

@@ -168,7 +168,7 @@ func (a *attempts) rest(ctx context.Context, cause error) error {
 // bigBody is from where on a server is asked before it is sent all of it.
 const bigBody = 1 << 20
 
-// once sends a request, and makes an error of an answer outside of 200 to 299.
+// once sends a request, and makes an error of an answer that does not say it is done.
 func (b *Bucket) once(ctx context.Context, r request) (*http.Response, error) {
 	watch, ctx := newWatchdog(ctx, b.o.Patience)
 	req, err := http.NewRequestWithContext(ctx, r.method, r.url, nil)
@@ -199,15 +199,33 @@ func (b *Bucket) once(ctx context.Context, r request) (*http.Response, error) {
 		return nil, err
 	}
 	resp.Body = &watchedBody{watched{resp.Body, watch}, resp.Body, ctx}
-	if resp.StatusCode < 200 || resp.StatusCode > 299 {
+	if !hoped(r.method, resp) {
 		return nil, statusError(r, resp)
 	}
 	return resp, nil
 }
 
+// hoped reports whether an answer says that what was asked for is done. Something
+// that stands in the server's place, such as a page to log in, says 200 to all; and
+// 207 says that a part of it is not done.
+func hoped(method string, resp *http.Response) bool {
+	switch c := resp.StatusCode; method {
+	case "MOVE", "MKCOL":
+		return c == http.StatusCreated || c == http.StatusNoContent
+	case "PUT", "DELETE":
+		page := strings.HasPrefix(resp.Header.Get("Content-Type"), "text/html")
+		return c == http.StatusCreated || c == http.StatusNoContent || c == http.StatusOK && !page
+	default:
+		return c >= 200 && c < 300
+	}
+}
+
 func statusError(r request, resp *http.Response) error {
 	defer drop(resp)
 	e := &StatusError{Method: r.method, URL: r.url, Code: resp.StatusCode}
+	if resp.StatusCode >= 200 && resp.StatusCode < 300 {
+		e.Reason = "which is no answer to that"
+	}
 	if resp.StatusCode >= 300 && resp.StatusCode < 400 {
 		e.Reason = "to " + resp.Header.Get("Location")
 	}

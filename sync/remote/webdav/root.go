@@ -166,6 +166,10 @@ func (b *Bucket) Swap(ctx context.Context, old, next remote.Root) error {
 		switch done, lost := remote.Settle(old, next, is); {
 		case done:
 			return nil
+		case lost != nil && !doubt && code(err) == http.StatusInternalServerError:
+			// Apache's word for who comes too late. But that of others after they have done
+			// it, too.
+			return fmt.Errorf("swap of root %s: %w (%w)", old, remote.ErrLost, lost)
 		case lost != nil && !doubt && refused(err):
 			return fmt.Errorf("swap of root %s: %w", old, remote.ErrLost)
 		case lost != nil:
@@ -193,6 +197,9 @@ func rootFile(r remote.Root) string { return rootDir + "/" + r.String() }
 // settled reads the root, even if nobody waits for the swap any more: what
 // happened decides what the caller is told.
 func (b *Bucket) settled(ctx context.Context) (remote.Root, error) {
+	if ctx.Err() == nil {
+		return b.Root(ctx)
+	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), min(b.o.Patience, 15*time.Second))
 	defer cancel()
 	return b.Root(ctx)
