@@ -17,6 +17,7 @@ import (
 	"github.com/cache-tool/cache-tool/objects/trees"
 	"github.com/cache-tool/cache-tool/refs"
 	"github.com/cache-tool/cache-tool/repo"
+	"github.com/cache-tool/cache-tool/sync/auth"
 	"github.com/cache-tool/cache-tool/sync/remote"
 	"github.com/cache-tool/cache-tool/sync/remote/bucket"
 	"github.com/cache-tool/cache-tool/sync/remote/httpremote"
@@ -91,6 +92,8 @@ func remoteHints(m remoteStore, err error) []string {
 	switch {
 	case errors.As(err, &said) && said.Code == wire.Denied:
 		return []string{`who runs the server says who may do what, with "cache-tool token create"`}
+	case errors.Is(err, auth.ErrUnencrypted):
+		return []string{fmt.Sprintf(`if something else encrypts: "cache-tool config set remote.%s.insecure true"`, cmp.Or(m.name, "NAME"))}
 	case errors.Is(err, remote.ErrDenied):
 		return []string{"credentials come from $CACHE_TOOL_TOKEN, or from ~/.netrc"}
 	case errors.As(err, new(*tls.CertificateVerificationError)):

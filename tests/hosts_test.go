@@ -297,3 +297,12 @@ func isFree(address string) bool {
 	}
 	return err != nil
 }
+
+// readNames returns the names in a directory.
+func readNames(dir string) (names []string, err error) {
+	entries, err := os.ReadDir(dir)
+	for _, e := range entries {
+		names = append(names, e.Name())
+	}
+	return names, err
+}
