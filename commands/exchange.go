@@ -102,6 +102,8 @@ func remoteHints(m remoteStore, err error) []string {
 		return []string{"a WebDAV server is dav+https://… or dav+http://…"}
 	case errors.Is(err, webdav.ErrNoServer):
 		return []string{"a cache-tool server is https://… or http://…, without dav+"}
+	case errors.Is(err, remote.ErrUnreachable) && (errors.As(err, new(*httpremote.StatusError)) || errors.As(err, new(*webdav.StatusError))):
+		return []string{"the server is in trouble: its log may say why. Run the command again later: it goes on where it stopped"}
 	case errors.Is(err, remote.ErrUnreachable):
 		return []string{"run the command again when it answers: it goes on where it stopped. " + setURLHint(m)}
 	case errors.Is(err, syscall.ENOSPC) && !m.isPath():
