@@ -119,6 +119,9 @@ func (s *session) push(ctx context.Context, r *repo.Repo, m remoteStore, p pushi
 func (s *session) pushRefs(ctx context.Context, r *repo.Repo, m remoteStore, p pushing) (*exchange, []movedRef, error) {
 	const tries = 60
 	x, err := s.exchangeWith(ctx, r, m, !p.dryRun)
+	if p.dryRun && errors.Is(err, repo.ErrNotRepository) {
+		x, err = &exchange{s: s, r: r, m: m, Remote: nothing{}}, nil // the push would make it
+	}
 	if err != nil {
 		return nil, nil, err
 	}
@@ -143,6 +146,11 @@ func (s *session) pushRefs(ctx context.Context, r *repo.Repo, m remoteStore, p p
 	}
 	return x, list, remoteError(m, err)
 }
+
+// nothing is a remote that is not there yet.
+type nothing struct{ remote.Remote }
+
+func (nothing) Missing(_ context.Context, ids []objects.ID) ([]objects.ID, error) { return ids, nil }
 
 // giveWay lets others finish who push at the same time: longer the more often they
 // were faster, and never as long as they do.

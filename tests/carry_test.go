@@ -48,23 +48,23 @@ func TestCarried(t *testing.T) {
 			b.must("save", "more", "more")
 			b.must("push")
 			a.must("pull")
-			sameTimes(t, b.work("more"), a.restored("more"))
+			sameTimes(t, b.work("more"), a.restored("more", "more"))
 			s.sound(t)
 
 			lazy := s.host(t)
 			lazy.must("clone", "--lazy", s.url, lazy.repo())
-			sameTimes(t, a.work("files"), lazy.restored("files"))
+			sameTimes(t, a.work("files"), lazy.restored("files", "files"))
 			lazy.sound()
 		})
 	}
 }
 
-// restored returns where an entry is that holds one directory of its own name.
-func (h *host) restored(key string) string {
+// restored puts an entry somewhere, and returns where name is that is in it.
+func (h *host) restored(key, name string) string {
 	h.t.Helper()
 	to := test.Dir(h.t)
 	h.must("restore", key, "--to", to)
-	return filepath.Join(to, key)
+	return filepath.Join(to, name)
 }
 
 // oddFiles makes all that a careless transport loses.

@@ -124,9 +124,13 @@ func fetch(ctx context.Context, db *odb.DB, r remote.Remote, tips, have []object
 		commits, failed := extent == remote.History, 0
 		var asked []objects.ID
 		for {
-			missing, err := f.missing(ctx, tips, have, commits)
+			missing, blobs, err := f.missing(ctx, tips, have, commits)
 			if err != nil || len(missing) == 0 {
 				return err
+			}
+			if blobs {
+				// Somebody has begun this before: the chunks of some may be here.
+				extent = remote.Only
 			}
 			if slices.Equal(missing, asked) && failed == 0 {
 				return fmt.Errorf("the remote sends nothing of %d objects that are missing, as %s: %w", len(missing), missing[0].Short(), objects.ErrNotFound)
@@ -170,10 +174,11 @@ const (
 var errEnough = errors.New("enough")
 
 // missing returns objects that tips lead to and that are not here, those nearest
-// to tips first; not all of them, but none only if there are none.
-func (f *fetcher) missing(ctx context.Context, tips, have []objects.ID, commits bool) ([]objects.ID, error) {
-	var missing []objects.ID
-	err := reach.Since(ctx, f.b, tips, have, reach.Options{
+// to tips first; not all of them, but none only if there are none. Blobs says that
+// they are nothing else.
+func (f *fetcher) missing(ctx context.Context, tips, have []objects.ID, commits bool) (missing []objects.ID, blobs bool, err error) {
+	blobs = true
+	err = reach.Since(ctx, f.b, tips, have, reach.Options{
 		Shallow:    f.o.Shallow,
 		CheckBlobs: true,
 		Commits:    commits,
@@ -181,6 +186,7 @@ func (f *fetcher) missing(ctx context.Context, tips, have []objects.ID, commits 
 			if !errors.Is(m, objects.ErrNotFound) {
 				return m
 			}
+			blobs = blobs && m.Kind == objects.Blob
 			if missing = append(missing, m.ID); len(missing) == maxWant {
 				return errEnough
 			}
@@ -190,7 +196,7 @@ func (f *fetcher) missing(ctx context.Context, tips, have []objects.ID, commits 
 	if errors.Is(err, errEnough) {
 		err = nil
 	}
-	return missing, err
+	return missing, blobs, err
 }
 
 // bring fetches what q asks for, and what that needs to be proven.

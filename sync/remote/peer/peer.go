@@ -13,6 +13,7 @@ import (
 	"fmt"
 	"io"
 	"iter"
+	"slices"
 
 	"github.com/cache-tool/cache-tool/objects"
 	"github.com/cache-tool/cache-tool/objects/odb"
@@ -164,6 +165,17 @@ func (r *Remote) send(ctx context.Context, ids []objects.ID, base func(objects.I
 	if err != nil {
 		return nil, err
 	}
+	// Commits and trees first: where the connection breaks, they tell what else is
+	// missing, and what has come need not come again.
+	slices.SortStableFunc(parcels, func(a, b *odb.Parcel) int {
+		switch {
+		case a.Last() == b.Last():
+			return 0
+		case a.Last():
+			return -1
+		}
+		return 1
+	})
 	ctx, cancel := context.WithCancel(ctx)
 	out, in := io.Pipe()
 	go func() {
@@ -214,15 +226,14 @@ func (r *Remote) Upload(ctx context.Context, p io.ReaderAt, size int64) error {
 // Take adds what is in parcels of a store in this process. Their blocks are copied
 // as they are, and proven when they are read.
 func (r *Remote) Take(ctx context.Context, parcels []*odb.Parcel, done func(*odb.Parcel)) error {
-	return r.add(ctx, func(b *odb.Batch) error {
-		for _, p := range parcels {
-			if err := b.Adopt(ctx, p); err != nil {
-				return err
-			}
-			done(p)
+	for _, p := range parcels {
+		// One after the other, so that a push that is broken off costs one.
+		if err := r.add(ctx, func(b *odb.Batch) error { return b.Adopt(ctx, p) }); err != nil {
+			return err
 		}
-		return nil
-	})
+		done(p)
+	}
+	return nil
 }
 
 // maxWaiting is how many bytes of a pack may be recipes, and deltas of what the
