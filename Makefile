@@ -1,4 +1,4 @@
-# make build   the command, as it is shipped, in build/cache-tool
+# make build   the command, as it is shipped: build/cache-tool, and cache-tool-full, which belongs beside it
 # make demo    what it does, on a real build, in under two minutes
 # make test    vet, all tests, and all again with the race detector
 # make soak    all tests at their full counts, which takes hours
@@ -26,7 +26,8 @@ all: build
 
 build:
 	@mkdir -p build
-	$(BUILD) -o build/cache-tool .
+	$(BUILD) -o build/cache-tool-full .
+	$(BUILD) -o build/cache-tool ./internal/front
 
 demo: build
 	@tests/need.sh git gcc

@@ -27,8 +27,14 @@ func TestMain(m *testing.M) {
 }
 
 func TestStories(t *testing.T) {
-	testscript.Run(t, testscript.Params{
-		Dir:                 "testdata",
+	p := storyParams()
+	p.Dir = "testdata"
+	testscript.Run(t, p)
+}
+
+// storyParams say how stories are told, but for where they are.
+func storyParams() testscript.Params {
+	return testscript.Params{
 		RequireExplicitExec: true,
 		RequireUniqueNames:  true,
 		Setup:               setup,
@@ -45,7 +51,7 @@ func TestStories(t *testing.T) {
 			"age":     age,
 			"newline": newline,
 		},
-	})
+	}
 }
 
 // setup gives every story an account, a home and a repository of its own.
