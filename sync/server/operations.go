@@ -134,13 +134,17 @@ func (x *exchange) send(open func(context.Context) (io.ReadCloser, error)) error
 		for {
 			n, err := p.Read(buf)
 			if n > 0 {
+				x.clock.stop() // a client may take its time, see Write
 				if _, err := stream.Write(buf[:n]); err != nil {
 					return err
 				}
+				x.clock.start()
 			}
 			switch {
 			case err == io.EOF:
 				return x.finish(stream, nil)
+			case err != nil && ctx.Err() != nil:
+				return x.finish(stream, context.Cause(ctx))
 			case err != nil:
 				return x.finish(stream, err)
 			}

@@ -27,20 +27,30 @@ type possession struct {
 }
 
 const (
-	// maxOwned is how many ids are remembered of all clients, about 30 bytes each.
-	maxOwned = 8 << 20
+	// maxOwned is how many ids are remembered of all clients, about 30 bytes each,
+	// and maxOwners of how many clients.
+	maxOwned  = 8 << 20
+	maxOwners = 1 << 10
 
 	// ownedFor is for how long the ids of a client are remembered that is silent.
 	ownedFor = time.Hour
 )
 
-// of returns what a client has brought. It is the client's, and may be added to.
+// of returns what a client has brought, nil if that is nothing.
 func (o *owned) of(key string) *reach.Set {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	if o.all == nil {
-		o.all = map[string]*possession{}
+	p := o.all[key]
+	if p == nil {
+		return nil
 	}
+	p.used = time.Now()
+	return p.ids
+}
+
+// add adds to what a client has brought.
+func (o *owned) add(key string, brought *reach.Set) {
+	o.mu.Lock()
 	p := o.all[key]
 	if p == nil {
 		o.tidy()
@@ -48,11 +58,12 @@ func (o *owned) of(key string) *reach.Set {
 		o.all[key] = p
 	}
 	p.used = time.Now()
-	return p.ids
+	o.mu.Unlock()
+	p.ids.AddAll(brought)
 }
 
-// tidy forgets clients that have been silent, and if that does not make enough
-// room all others. o.mu is held.
+// tidy makes room for one more client: those go that have been silent, and if that
+// is not enough all. o.mu is held.
 func (o *owned) tidy() {
 	total := 0
 	for key, p := range o.all {
@@ -62,8 +73,8 @@ func (o *owned) tidy() {
 		}
 		total += p.ids.Len()
 	}
-	if total > maxOwned {
-		clear(o.all)
+	if o.all == nil || total > maxOwned || len(o.all) >= maxOwners {
+		o.all = map[string]*possession{}
 	}
 }
 
@@ -71,14 +82,15 @@ func (o *owned) tidy() {
 // what a big blob is made of, and what a tree differs from, he has brought too, or
 // may read.
 func (v *view) bring(ctx context.Context, p spooled) (*reach.Set, error) {
-	brought := new(reach.Set)
+	brought, n := new(reach.Set), 0
 	made := false // some of it is made of something else
 	err := eachRecord(ctx, p, func(t pack.Type, id objects.ID, _ []byte) error {
 		if t == pack.Recipe || t == pack.Delta {
 			made = true
 			return nil
 		}
-		if brought.Add(id); brought.Len() > maxOwned/2 {
+		brought.Add(id)
+		if n++; n > maxOwned/2 {
 			return wire.Errorf(wire.TooLarge, "a pack with more than %d objects", maxOwned/2)
 		}
 		return nil

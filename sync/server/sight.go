@@ -18,11 +18,11 @@ import (
 // find out whether it is, or point a ref of his own to it and then read it.
 type view struct {
 	seen  *reach.Set
-	owned *reach.Set
+	owned *reach.Set // nil if it is nothing
 }
 
 func (v *view) has(id objects.ID) bool {
-	return id == objects.EmptyTree || v.seen.Has(id) || v.owned.Has(id)
+	return id == objects.EmptyTree || v.seen.Has(id) || v.owned != nil && v.owned.Has(id)
 }
 
 // view returns what the client may know of, or nil if that is everything. To find

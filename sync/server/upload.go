@@ -90,15 +90,15 @@ func (x *exchange) add(ctx context.Context, store Store, p spooled) error {
 	if most := s.o.MaxUpload * maxExpansion; m.Raw > most {
 		return wire.Errorf(wire.TooLarge, "a pack that becomes %d bytes, more than %d", m.Raw, most)
 	}
+	v, err := x.view(ctx, store)
+	if err != nil {
+		return err
+	}
 	memory := min(blockLimit, leastMemory+int64(runtime.GOMAXPROCS(0))*int64(m.Largest))
 	if err := s.limits.blocks.Acquire(ctx, memory); err != nil {
 		return err
 	}
 	defer s.limits.blocks.Release(memory)
-	v, err := x.view(ctx, store)
-	if err != nil {
-		return err
-	}
 	if v == nil {
 		return store.Upload(ctx, p, p.size)
 	}
@@ -109,6 +109,6 @@ func (x *exchange) add(ctx context.Context, store Store, p spooled) error {
 	if err := store.Upload(ctx, p, p.size); err != nil {
 		return err
 	}
-	v.owned.AddAll(brought)
+	s.owned.add(x.who.key, brought)
 	return nil
 }
