@@ -45,11 +45,15 @@ func storyParams() testscript.Params {
 			return false, fmt.Errorf("unknown condition %q", name)
 		},
 		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){
-			"exits":   exits,
-			"flip":    flip,
-			"sparse":  sparse,
-			"age":     age,
-			"newline": newline,
+			"exits":        exits,
+			"flip":         flip,
+			"sparse":       sparse,
+			"age":          age,
+			"newline":      newline,
+			"serves":       serves,
+			"stops":        stops,
+			"setenv":       setenv,
+			"certificates": certificates,
 		},
 	}
 }
@@ -61,6 +65,7 @@ func setup(e *testscript.Env) error {
 	e.Setenv("USER", "ann")
 	e.Setenv("CACHE_TOOL_REPO", filepath.Join(e.WorkDir, "repo"))
 	e.Setenv("GORACE", "atexit_sleep_ms=0") // or each of a thousand commands sleeps a second
+	e.Values[servingsKey{}] = &servings{all: map[string]*serving{}}
 	return os.Mkdir(home, 0o777)
 }
 
