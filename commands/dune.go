@@ -61,7 +61,11 @@ cache-tool dune wrap -- dune build @all`),
 			if run == nil || verb == "status" && len(args) > 1 {
 				return usagef("%q: want push, pull, status or wrap", strings.Join(args, " "))
 			}
-			w, err := s.openDune(c.Context)
+			open := s.openToWrite
+			if verb == "status" {
+				open = s.open
+			}
+			w, err := s.openDune(c.Context, open)
 			if err != nil {
 				return err
 			}
@@ -87,12 +91,12 @@ type duneWork struct {
 	cache  *dune.Cache
 }
 
-func (s *session) openDune(ctx context.Context) (*duneWork, error) {
+func (s *session) openDune(ctx context.Context, open func(context.Context) (*repo.Repo, error)) (*duneWork, error) {
 	cache, err := dune.Find(os.Getenv, func() string { return duneVersion(ctx) })
 	if err != nil {
 		return nil, err
 	}
-	r, err := s.openToWrite(ctx)
+	r, err := open(ctx)
 	if err != nil {
 		return nil, err
 	}

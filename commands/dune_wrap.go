@@ -24,7 +24,7 @@ func (s *session) wrapDune(ctx context.Context, args []string, message string) e
 	if s.dashes == 2 {
 		remote = args[1]
 	}
-	w, err := s.openDune(ctx)
+	w, err := s.openDune(ctx, s.openToWrite)
 	if _, usage := errors.AsType[*usageError](err); usage {
 		return err
 	}

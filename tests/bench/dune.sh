@@ -10,6 +10,7 @@
 #   SOURCE     the project's sources                       Coq 8.16's core, from Debian's source package
 #   BUILD      how it is built, in SOURCE                  dune build --display=quiet -p coq-core
 #   EDIT       a source file that gets a line more         toplevel/ccompile.ml
+#   DUNE       another Dune; ../dune/later.sh makes some   dune
 set -euo pipefail
 export LC_ALL=C
 HERE=$(cd "$(dirname "$0")" && pwd)
@@ -18,6 +19,8 @@ W=$(realpath -m "${WORKDIR:-${TMPDIR:-/var/tmp}/cache-tool-dune}")
 REPS=${REPS:-3}
 BUILD=${BUILD:-dune build --display=quiet -p coq-core}
 EDIT=${EDIT:-toplevel/ccompile.ml}
+[ ! "${DUNE:-}" ] || export PATH=$(dirname "$(realpath -s "$DUNE")"):$PATH OCAMLPATH=${OCAMLPATH:-/usr/lib/ocaml}
+export DUNE_TRACE=cache,process
 export COQ_CONFIGURE_PREFIX=/usr/local # Coq's default is the directory that it is built in
 mkdir -p "$W"
 
@@ -54,6 +57,8 @@ fresh() { # fresh MACHINE: another home, other paths, an empty cache
 	cp -a "$SOURCE" "$W/$1/src"
 }
 # What is over is put aside until all is measured: some file systems are slow for minutes after many files were removed.
+clear() { [ ! -d "$W/aside" ] || { chmod -R u+w "$W/aside" && rm -rf "$W/aside"; }; }
+clear
 turn=0
 aside() { for old; do [ ! -e "$old" ] || { mkdir -p "$W/aside/$((++turn))"; mv "$old" "$W/aside/$turn/"; }; done; }
 timed() { # timed NAME COMMAND…: run it, note its seconds
@@ -63,8 +68,16 @@ timed() { # timed NAME COMMAND…: run it, note its seconds
 	printf '%s %d.%03d\n' "$name" $((us / 1000000)) $((us % 1000000 / 1000)) >> "$W/times"
 }
 median() { awk -v n="$1" '$1 == n {print $2}' "$W/times" | sort -n | awk '{a[NR] = $1} END {print NR % 2 ? a[(NR + 1) / 2] : (a[NR / 2] + a[NR / 2 + 1]) / 2}'; }
-rules() { # rules MACHINE: what Dune's log says of its last build
-	awk '/^# cache hit/ {h++} /^# cache miss/ {m++} /^\$ / && !/nproc|-config|dune\.ml/ {c++} END {printf "%d hits, %d misses, %d commands run", h, m, c}' "$W/$1/src/_build/log"
+notes() { # notes MACHINE: what Dune notes of its last build
+	if [ -f "$W/$1/src/_build/log" ]; then cat "$W/$1/src/_build/log"; else on "$1" dune trace cat; fi
+}
+executed() { # executed MACHINE: the commands that ran; Dune asks about its surroundings in every build
+	notes "$1" | grep -E '^\$ |"cat":"process","name":"start"' | grep -vE 'nproc|-config|dune\.ml' || true
+}
+rules() { # rules MACHINE: what was hit, and what was not
+	notes "$1" | awk -v ran="$(executed "$1" | wc -l)" '
+		/^# cache hit|"cat":"cache","name":"hit"/ {h++} /^# cache miss|"cat":"cache","name":"miss"/ {m++}
+		END {printf "%d hits, %d misses, %d commands run", h, m, ran}'
 }
 cached=(env DUNE_CACHE=enabled DUNE_CACHE_TRANSPORT=direct)
 remote=()
@@ -89,8 +102,8 @@ for rep in $(seq "$REPS"); do
 	[ "$URL" ] || stored=$(du -sm "$W/repo" | cut -f 1)
 	timed pull on B/elsewhere cache-tool dune pull "${remote[@]}"
 	timed restored build B/elsewhere "${cached[@]}"
-	executed=$(rules B/elsewhere)
-	grep -E '^\$ ' "$W/B/elsewhere/src/_build/log" | grep -vE 'nproc|-config|dune\.ml' | cut -c 1-160 > "$W/executed" || true
+	elsewhere=$(rules B/elsewhere)
+	executed B/elsewhere | cut -c 1-200 > "$W/executed"
 	timed push-unchanged on B/elsewhere cache-tool dune push "${remote[@]}"
 
 	# What Dune's own cache saves where it was filled: A once more, without its build directory.
@@ -98,14 +111,17 @@ for rep in $(seq "$REPS"); do
 	timed local build A "${cached[@]}"
 	locally=$(rules A)
 
-	echo '(* a line more *)' >> "$W/A/src/$EDIT"
+	[ -f "$W/A/src/$EDIT" ] || { echo "dune: no $EDIT in the sources"; exit 1; }
+	echo 'let a_line_more = 1' >> "$W/A/src/$EDIT"
 	timed edited build A "${cached[@]}"
 	timed push-edit on A cache-tool dune push "${remote[@]}"
 	edited=$(tail -n 1 "$W/log")
+	[ "$URL" ] || edited="$edited, $(du -sm "$W/repo" | cut -f 1) MB stored then"
 	timed pull-edit on B/elsewhere cache-tool dune pull "${remote[@]}"
 done
 
 # ---- what came out
+echo "Dune $(dune --version), medians of $REPS"
 s=$(median scratch) p=$(median pull) r=$(median restored) l=$(median local)
 awk -v s="$s" -v p="$p" -v r="$r" -v l="$l" 'BEGIN {
 	printf "%-58s %8.1f s\n", "from scratch, without a cache", s
@@ -116,6 +132,6 @@ awk -v s="$s" -v p="$p" -v r="$r" -v l="$l" 'BEGIN {
 for n in filling push push-unchanged push-edit pull-edit; do printf '%-58s %8.2f s\n' "$n" "$(median $n)"; done
 echo "pushed: $pushed${stored:+, $stored MB stored}"
 echo "after a line more in $EDIT: $edited"
-echo "rules on the other machine: $executed; with the local cache: $locally"
+echo "rules on the other machine: $elsewhere; with the local cache: $locally"
 sed 's/^/  /' "$W/executed" | head -n 20
-chmod -R u+w "$W/aside" && rm -rf "$W/aside"
+clear
