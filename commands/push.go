@@ -157,8 +157,10 @@ func (s *session) pushRefs(ctx context.Context, r *repo.Repo, m remoteStore, p p
 	var list []movedRef
 	for try := 1; ; try++ {
 		list, err = x.pushOnce(ctx, p)
-		var conflict *refs.ConflictError
-		again := errors.As(err, &conflict) || errors.Is(err, remote.ErrStale)
+		again := errors.As(err, new(*refs.ConflictError)) || errors.Is(err, remote.ErrStale)
+		if errors.Is(err, remote.ErrUnsure) && p.mayBeRepeated() {
+			again = true // if it was done, there is nothing left to do
+		}
 		if !again || try == tries {
 			break
 		}
@@ -167,6 +169,12 @@ func (s *session) pushRefs(ctx context.Context, r *repo.Repo, m remoteStore, p p
 		}
 	}
 	return x, list, remoteError(m, err)
+}
+
+// mayBeRepeated reports whether a push only ever adds something: what it has done
+// and others have undone since, it does not do again.
+func (p *pushing) mayBeRepeated() bool {
+	return !p.force && !p.prune && !slices.ContainsFunc(p.specs, func(spec refspec) bool { return spec.force || spec.src == "" })
 }
 
 // A step is one ref on its way.

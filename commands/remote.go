@@ -116,10 +116,7 @@ func (s *session) addRemote(ctx context.Context, r *repo.Repo, name, url string,
 }
 
 func (s *session) setRemoteURL(ctx context.Context, r *repo.Repo, name, url string) error {
-	m, err := s.remoteNamed(r, name)
-	if err == nil && m.name == "" {
-		err = fmt.Errorf("%s: no such remote", shown(name))
-	}
+	m, err := s.configured(r, name)
 	if err != nil {
 		return err
 	}
@@ -127,25 +124,10 @@ func (s *session) setRemoteURL(ctx context.Context, r *repo.Repo, name, url stri
 }
 
 func (s *session) writeRemote(ctx context.Context, r *repo.Repo, name, url string, lazy bool) error {
-	if err := checkURL(url); err != nil {
+	if err := s.setRemote(ctx, r, name, url, lazy); err != nil {
 		return err
 	}
-	if !strings.Contains(url, "://") {
-		// Commands run in other directories, too.
-		abs, err := filepath.Abs(url)
-		if err != nil {
-			return err
-		}
-		url = abs
-	}
-	if err := r.Config.Set(ctx, "remote."+name+".url", url); err != nil {
-		return err
-	}
-	if lazy {
-		if err := r.Config.Set(ctx, "remote."+name+".lazy", "true"); err != nil {
-			return err
-		}
-	}
+	url = absolute(url)
 	if s.json {
 		return s.answer(remoteJSON{Name: name, URL: url, Lazy: lazy})
 	}
@@ -153,10 +135,32 @@ func (s *session) writeRemote(ctx context.Context, r *repo.Repo, name, url strin
 	return nil
 }
 
+// absolute makes a path one that means the same in other directories. URLs do.
+func absolute(url string) string {
+	if abs, err := filepath.Abs(url); err == nil && !strings.Contains(url, "://") {
+		return abs
+	}
+	return url
+}
+
+func (s *session) setRemote(ctx context.Context, r *repo.Repo, name, url string, lazy bool) error {
+	if err := checkURL(url); err != nil {
+		return err
+	}
+	url = absolute(url)
+	if err := r.Config.Set(ctx, "remote."+name+".url", url); err != nil {
+		return err
+	}
+	if lazy {
+		return r.Config.Set(ctx, "remote."+name+".lazy", "true")
+	}
+	return nil
+}
+
 // removeRemote forgets a remote, and where its branches were. What a lazy
 // repository has not fetched from it is then missing: that is asked for first.
 func (s *session) removeRemote(ctx context.Context, r *repo.Repo, name string) error {
-	m, err := s.remoteNamed(r, name)
+	m, err := s.configured(r, name)
 	if err != nil {
 		return err
 	}

@@ -1,6 +1,7 @@
 package commands
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -8,7 +9,9 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
+	"time"
 
 	"github.com/cache-tool/cache-tool/refs"
 	"github.com/cache-tool/cache-tool/repo"
@@ -29,6 +32,8 @@ type remoteStore struct {
 	name string // empty if it was named by its URL
 	url  string
 	lazy bool
+
+	hasty bool // whoever asks would rather do without than wait long
 }
 
 // String is how messages call it.
@@ -46,6 +51,30 @@ func (m remoteStore) setting(r *repo.Repo, key string) string {
 		return ""
 	}
 	return value
+}
+
+// How long the remote is waited for by who is hasty, and how often it is asked.
+const (
+	hastyPatience = 15 * time.Second
+	hastyTries    = 2
+)
+
+// patience returns how long the remote may be silent, and how often it is asked
+// again; zeros are what everybody has.
+func (m remoteStore) patience(r *repo.Repo) (silence time.Duration, tries int) {
+	if seconds, err := strconv.Atoi(m.setting(r, "timeout")); err == nil {
+		silence = time.Duration(seconds) * time.Second
+	}
+	if m.hasty {
+		return min(cmp.Or(silence, hastyPatience), hastyPatience), hastyTries
+	}
+	return silence, 0
+}
+
+// isPath reports whether the remote is on a file system of this machine.
+func (m remoteStore) isPath() bool {
+	scheme, _, isURL := strings.Cut(m.url, "://")
+	return !isURL || strings.HasSuffix(scheme, "file")
 }
 
 // isInsecure reports whether passwords and tokens may go to the remote unencrypted.
@@ -74,11 +103,24 @@ func (s *session) remoteNamed(r *repo.Repo, name string) (remoteStore, error) {
 	if strings.Contains(name, "://") || strings.ContainsRune(name, filepath.Separator) || name == "." || name == ".." {
 		return remoteStore{url: name}, checkURL(name)
 	}
+	return remoteStore{}, noRemote(r, name)
+}
+
+// configured returns the remote with this name.
+func (s *session) configured(r *repo.Repo, name string) (remoteStore, error) {
+	m, err := s.remoteNamed(r, name)
+	if err != nil || m.name == "" {
+		return m, noRemote(r, name)
+	}
+	return m, nil
+}
+
+func noRemote(r *repo.Repo, name string) error {
 	err := fmt.Errorf("%s: no such remote", shown(name))
 	if names := remoteNames(r); len(names) > 0 {
-		return remoteStore{}, withHint(err, "there are: "+strings.Join(names, ", "))
+		return withHint(err, "there are: "+strings.Join(names, ", "))
 	}
-	return remoteStore{}, withHint(err, fmt.Sprintf(`"cache-tool remote add %s URL" makes one`, name))
+	return withHint(err, fmt.Sprintf(`"cache-tool remote add %s URL" makes one`, originName))
 }
 
 // remoteFor returns the remote that is meant by name, or for branch if name is
@@ -126,9 +168,10 @@ func checkURL(raw string) error {
 	}
 	u, err := url.Parse(raw)
 	if err != nil {
-		return usagef("%s: %v", shown(scheme+"://…"), errors.Unwrap(err))
+		// What is wrong with it may be a part of a password.
+		return &usageError{fmt.Sprintf("%s: malformed URL", shown(scheme+"://…")), []string{"in a URL %, / and @ are written %25, %2F and %40"}}
 	}
-	if _, secret := u.User.Password(); secret {
+	if _, secret := u.User.Password(); secret || auth.IsToken(u.User.Username()) {
 		return &usageError{"the URL holds a password, and URLs are stored and printed",
 			[]string{"put it into ~/.netrc, or a token into $CACHE_TOOL_TOKEN, and leave it out of the URL"}}
 	}
@@ -145,6 +188,7 @@ func (s *session) connect(ctx context.Context, r *repo.Repo, m remoteStore, toWr
 	if !ok {
 		scheme, rest = "file", m.url
 	}
+	patience, tries := m.patience(r)
 	switch scheme {
 	case "file":
 		path, err := pathOf(m.url, rest, ok)
@@ -160,7 +204,9 @@ func (s *session) connect(ctx context.Context, r *repo.Repo, m remoteStore, toWr
 		if err != nil {
 			return nil, err
 		}
-		b, err := webdav.Open(m.url, webdav.Options{Credentials: credentials(), Unencrypted: m.isInsecure(r), TLS: config})
+		b, err := webdav.Open(m.url, webdav.Options{
+			Credentials: davCredentials(), Unencrypted: m.isInsecure(r), TLS: config, Patience: patience, Tries: tries,
+		})
 		if err != nil {
 			return nil, err
 		}
@@ -170,7 +216,7 @@ func (s *session) connect(ctx context.Context, r *repo.Repo, m remoteStore, toWr
 		if err != nil {
 			return nil, err
 		}
-		return httpremote.Open(m.url, httpremote.Options{Unencrypted: m.isInsecure(r), TLS: config})
+		return httpremote.Open(m.url, httpremote.Options{Unencrypted: m.isInsecure(r), TLS: config, Patience: patience, Tries: tries})
 	}
 	return nil, checkURL(m.url)
 }
@@ -216,9 +262,13 @@ func samePlace(a, b string) bool {
 	return errA == nil && errB == nil && os.SameFile(x, y)
 }
 
-// credentials are what the environment says; without them ~/.netrc counts.
-func credentials() auth.Credentials {
-	return auth.Credentials{Token: os.Getenv("CACHE_TOOL_TOKEN")}
+// davCredentials are what the environment says; without them ~/.netrc counts. What
+// our own servers have made is of no use to others, and not for their eyes.
+func davCredentials() auth.Credentials {
+	if token := os.Getenv(httpremote.TokenVariable); !auth.IsToken(token) {
+		return auth.Credentials{Token: token}
+	}
+	return auth.Credentials{}
 }
 
 // tlsOf returns what a remote's settings say about certificates; nil if nothing.

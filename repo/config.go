@@ -44,6 +44,7 @@ func Settings() []Setting {
 		{"remote.*.insecure", "false", "whether passwords and tokens may go to the server unencrypted", checkBool},
 		{"remote.*.keyFile", "", "a file with the key of our certificate (PEM)", checkLine},
 		{"remote.*.lazy", "false", "whether what is not here is fetched from the remote when it is needed", checkBool},
+		{"remote.*.timeout", "60", "how many seconds a server may be silent", checkCount},
 		{"remote.*.url", "", "where the remote is", checkLine},
 		{"stage.limit", "4096", "how many staged entries `run` lets gather before it commits them", checkCount},
 		{"user.email", "", "the address that commits carry; without it USER@HOST", checkLine},

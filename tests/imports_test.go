@@ -42,7 +42,7 @@ var mayImport = map[string][]string{
 	"sync/remote/bucket":     {"objects", "objects/pack", "refs", "sync/remote", xsync},
 	"sync/remote/dir":        {"internal/durable", "sync/remote"},
 	"sync/remote/webdav":     {"sync/auth", "sync/remote"},
-	"sync/remote/httpremote": {"objects", "refs", "sync/auth", "sync/remote", "sync/wire"},
+	"sync/remote/httpremote": {"objects", "objects/pack", "refs", "sync/auth", "sync/remote", "sync/wire"},
 	"sync/remote":            {"objects", "refs"},
 	"sync/server":            {"objects", "objects/pack", "objects/reach", "refs", "sync/auth", "sync/remote", "sync/wire", xsync},
 	"sync/wire":              {"objects", "objects/pack", "refs", "sync/remote"},
@@ -76,7 +76,7 @@ const (
 )
 
 // testOnly are packages that only tests, and programs that measure, import.
-var testOnly = []string{"internal/test", "objects/objectstest", "refs/refstest", "sync/remote/remotetest", "sync/server/servertest", "tests", "tests/..."}
+var testOnly = []string{"internal/test", "objects/objectstest", "refs/refstest", "sync/remote/remotetest", "sync/remote/webdav/davtest", "sync/server/servertest", "tests", "tests/..."}
 
 // slow are packages of go-git that cost every start of the command 1 ms and more
 // because they make tables and compile expressions when they are linked in.

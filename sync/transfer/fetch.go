@@ -31,24 +31,62 @@ func FetchHistory(ctx context.Context, db *odb.DB, r remote.Remote, tips, have [
 // chunks, and nothing that they lead to.
 func FetchObjects(ctx context.Context, db *odb.DB, r remote.Remote, ids []objects.ID, o Options) (Stats, error) {
 	return collect(ctx, db, o, func(ctx context.Context, f *fetcher) error {
-		missing, err := f.b.Missing(ctx, ids)
-		if err != nil {
-			return err
-		}
-		return f.bring(ctx, r, remote.Request{Want: missing})
+		return f.persist(ctx, func() error {
+			missing, err := f.b.Missing(ctx, ids)
+			if err != nil {
+				return err
+			}
+			return f.bring(ctx, r, remote.Request{Want: missing})
+		})
 	})
 }
 
-// Accept adds the objects of a pack that was asked for, with the chunks of the big
-// blobs in it.
-func Accept(ctx context.Context, db *odb.DB, r remote.Remote, body io.ReadCloser, o Options) (Stats, error) {
-	defer body.Close()
+// A Finder is a remote that finds objects by their paths.
+type Finder interface {
+	remote.Remote
+	remote.PathFetcher
+}
+
+// FetchPaths makes sure that db has the trees that lead to paths, and as much of
+// what is there as the budget allows: see remote.PathFetcher.
+func FetchPaths(ctx context.Context, db *odb.DB, r Finder, paths []remote.Path, budget int64, o Options) (Stats, error) {
 	return collect(ctx, db, o, func(ctx context.Context, f *fetcher) error {
-		if err := f.receive(ctx, body); err != nil {
+		find := func() error {
+			body, err := r.FetchPaths(ctx, paths, budget)
+			if err != nil {
+				return err
+			}
+			defer body.Close()
+			if err := f.receive(ctx, body); err != nil {
+				return err
+			}
+			return f.complete(ctx, r, nil)
+		}
+		return f.persist(ctx, func() error { return twice(ctx, find) })
+	})
+}
+
+// persist calls fn until it comes through, or there is no sense in that any more.
+func (f *fetcher) persist(ctx context.Context, fn func() error) error {
+	for failed := 1; ; failed++ {
+		err := fn()
+		if err == nil || isFinal(ctx, err) || failed == patience {
 			return err
 		}
-		return f.complete(ctx, r, nil)
-	})
+		if err := rest(ctx, failed); err != nil {
+			return err
+		}
+	}
+}
+
+// twice calls fn again if what came is damaged: it may have been so on its way
+// only.
+func twice(ctx context.Context, fn func() error) error {
+	err := fn()
+	if isDamaged(err) && ctx.Err() == nil {
+		err = fn()
+	}
+	return err
 }
 
 // collect makes one batch of what fill brings. It keeps what came before an error:
@@ -157,12 +195,16 @@ func (f *fetcher) missing(ctx context.Context, tips, have []objects.ID, commits 
 
 // bring fetches what q asks for, and what that needs to be proven.
 func (f *fetcher) bring(ctx context.Context, r remote.Remote, q remote.Request) error {
+	return twice(ctx, func() error { return f.bringOnce(ctx, r, q) })
+}
+
+func (f *fetcher) bringOnce(ctx context.Context, r remote.Remote, q remote.Request) error {
 	wanted := make(map[objects.ID]bool, len(q.Want))
 	for _, id := range q.Want {
 		wanted[id] = true
 	}
 	// Some may have come before, as neighbours of others.
-	q.Want = slices.DeleteFunc(q.Want, f.b.Waits)
+	q.Want = slices.DeleteFunc(slices.Clone(q.Want), f.b.Waits)
 	if len(q.Want) > 0 {
 		body, err := r.Fetch(ctx, q)
 		if err != nil {

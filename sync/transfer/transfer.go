@@ -95,6 +95,12 @@ func ask(ctx context.Context, ids []objects.ID, question func(context.Context, [
 	return answer, nil
 }
 
+// isDamaged reports whether what came is not what it should be, and not only cut
+// short.
+func isDamaged(err error) bool {
+	return errors.Is(err, pack.ErrBadPack) && !errors.Is(err, io.ErrUnexpectedEOF)
+}
+
 // patience is how often a transfer that gets nowhere is tried again, and for how
 // long it rests before.
 const patience = 4
@@ -109,8 +115,9 @@ func rest(ctx context.Context, failed int) error {
 }
 
 // isFinal reports whether there is no sense in trying again: what is cut short may
-// be whole the next time, but what is wrong, missing or denied is so again.
+// be whole the next time, but what is wrong, missing or denied is so again, and who
+// does not answer has been asked often enough.
 func isFinal(ctx context.Context, err error) bool {
-	wrong := errors.Is(err, pack.ErrBadPack) && !errors.Is(err, io.ErrUnexpectedEOF)
-	return wrong || errors.Is(err, objects.ErrNotFound) || errors.Is(err, remote.ErrDenied) || ctx.Err() != nil
+	refused := errors.Is(err, objects.ErrNotFound) || errors.Is(err, remote.ErrDenied) || errors.Is(err, remote.ErrUnreachable)
+	return isDamaged(err) || refused || ctx.Err() != nil
 }

@@ -14,8 +14,10 @@ import (
 	"net/url"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
+	"github.com/cache-tool/cache-tool/objects/pack"
 	"github.com/cache-tool/cache-tool/refs"
 	"github.com/cache-tool/cache-tool/sync/auth"
 	"github.com/cache-tool/cache-tool/sync/remote"
@@ -70,7 +72,7 @@ func (r *Remote) failed(operation string, err error) error {
 func transient(err error) bool {
 	var status *StatusError
 	if !errors.As(err, &status) {
-		return !errors.Is(err, auth.ErrUnencrypted) && !errors.Is(err, errNoServer) && !isTLS(err)
+		return !errors.Is(err, auth.ErrUnencrypted) && !errors.Is(err, ErrNoServer) && !isTLS(err)
 	}
 	switch status.Code {
 	case http.StatusRequestTimeout, http.StatusTooEarly, http.StatusTooManyRequests,
@@ -96,12 +98,13 @@ func isTLS(err error) bool {
 	return strings.Contains(err.Error(), "x509: ") || strings.Contains(err.Error(), "tls: ")
 }
 
-var (
-	// errSilent says that nothing came, or went, for too long.
-	errSilent = errors.New("the server is silent")
+// ErrNoServer says that something else is at the URL.
+var ErrNoServer = errors.New("no cache-tool server answers there")
 
-	// errNoServer says that something else is at the URL.
-	errNoServer = errors.New("no cache-tool server answers there")
+var (
+	// Why the watchdog bites: nothing came, or went, for too long; or too little.
+	errSilent = remote.Unreachable(errors.New("the server is silent"))
+	errSlow   = remote.Unreachable(errors.New("the server is too slow"))
 )
 
 // ask sends a message and parses the answer, which has at most so many bytes. One
@@ -168,12 +171,14 @@ func (r *Remote) finish(ctx context.Context, operation string, b body) error {
 
 // again calls try until it succeeds, or fails in a way that does not pass.
 func (r *Remote) again(ctx context.Context, try func() error) error {
-	for n := 1; ; n++ {
+	for a := r.attempts(); ; {
 		err := try()
-		if err == nil || n == r.o.Tries || !transient(err) || ctx.Err() != nil {
+		// What we sent is sound. If it was not when it arrived, it is sent once more.
+		changed := errors.Is(err, pack.ErrBadPack) && a.failed == 0
+		if err == nil || !transient(err) && !changed || ctx.Err() != nil {
 			return err
 		}
-		if err := r.pause(ctx, n, err); err != nil {
+		if err := a.rest(ctx, err); err != nil {
 			return err
 		}
 	}
@@ -186,14 +191,28 @@ func drop(body io.ReadCloser) {
 	body.Close()
 }
 
-// pause waits longer from try to try, and as long as the server says; never as
-// long as others do.
-func (r *Remote) pause(ctx context.Context, try int, cause error) error {
-	wait := min(30*time.Second, r.o.Pause<<min(try-1, 10))
+// attempts are those to get something done.
+type attempts struct {
+	o      *Options
+	begun  time.Time
+	failed int
+}
+
+func (r *Remote) attempts() *attempts { return &attempts{o: &r.o, begun: time.Now()} }
+
+// rest waits before another attempt, longer each time and as long as the server
+// says; never as long as others do. If there were enough of them, or they took too
+// long, that is its error.
+func (a *attempts) rest(ctx context.Context, cause error) error {
+	a.failed++
+	if a.failed >= a.o.Tries || time.Since(a.begun) > 2*a.o.Patience {
+		return remote.Unreachable(cause)
+	}
+	wait := min(30*time.Second, a.o.Pause<<min(a.failed-1, 10))
 	wait = wait/2 + rand.N(wait)
 	var status *StatusError
 	if errors.As(cause, &status) {
-		wait = max(wait, min(status.Wait, r.o.Patience))
+		wait = max(wait, min(status.Wait, a.o.Patience))
 	}
 	timer := time.NewTimer(wait)
 	defer timer.Stop()
@@ -265,9 +284,9 @@ func statusError(resp *http.Response, body io.Reader) error {
 	}
 	switch {
 	case resp.StatusCode >= 200 && resp.StatusCode < 300, resp.StatusCode == http.StatusNotFound, resp.StatusCode == http.StatusMethodNotAllowed:
-		e.Err = errNoServer
+		e.Err = ErrNoServer
 	case resp.StatusCode >= 300 && resp.StatusCode < 400:
-		e.Err = fmt.Errorf("%w: it sends us to %.200q", errNoServer, resp.Header.Get("Location"))
+		e.Err = fmt.Errorf("%w: it sends us to %.200q", ErrNoServer, resp.Header.Get("Location"))
 	}
 	return e
 }
@@ -283,27 +302,62 @@ func retryAfter(s string) time.Duration {
 	return 0
 }
 
-// A watchdog ends a request in which nothing moves for too long.
+// A watchdog ends a request in which nothing moves for too long, or so little that
+// it would never end.
 type watchdog struct {
 	timer    *time.Timer
 	patience time.Duration
 	cancel   context.CancelCauseFunc
+
+	mu    sync.Mutex
+	begun time.Time // guarded by mu
+	moved int64     // guarded by mu; bytes since then
+	last  time.Time // guarded by mu; when the last ones did
 }
+
+// minPace is how many bytes must move in a second, on average, once a request has
+// lasted for some time.
+const minPace = 1 << 10
 
 func newWatchdog(ctx context.Context, patience time.Duration) (*watchdog, context.Context) {
 	ctx, cancel := context.WithCancelCause(ctx)
-	w := &watchdog{patience: patience, cancel: cancel}
-	w.timer = time.AfterFunc(patience, func() { cancel(fmt.Errorf("%w for %v", errSilent, patience)) })
+	w := &watchdog{patience: patience, cancel: cancel, begun: time.Now()}
+	w.timer = time.AfterFunc(patience, w.bite)
 	// A server that is still looking says so.
 	return w, httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{
 		Got1xxResponse: func(int, textproto.MIMEHeader) error {
-			w.touch()
+			w.restart()
 			return nil
 		},
 	})
 }
 
-func (w *watchdog) touch() { w.timer.Reset(w.patience) }
+// restart says that what counts begins now.
+func (w *watchdog) restart() {
+	w.mu.Lock()
+	w.begun, w.moved = time.Now(), 0
+	w.mu.Unlock()
+	w.touch(0)
+}
+
+func (w *watchdog) bite() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	cause := fmt.Errorf("%w for %v", errSilent, w.patience)
+	if time.Since(w.last) < w.patience {
+		cause = fmt.Errorf("%w: %d bytes in %v", errSlow, w.moved, time.Since(w.begun).Round(time.Second))
+	}
+	w.cancel(cause)
+}
+
+// touch says that n bytes have moved.
+func (w *watchdog) touch(n int) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.moved, w.last = w.moved+int64(n), time.Now()
+	latest := w.begun.Add(5*w.patience + time.Duration(w.moved/minPace)*time.Second)
+	w.timer.Reset(max(0, min(w.patience, time.Until(latest))))
+}
 
 func (w *watchdog) stop() {
 	w.timer.Stop()
@@ -312,7 +366,7 @@ func (w *watchdog) stop() {
 
 // cause says why a request ended early, if it was the watchdog.
 func (w *watchdog) cause(ctx context.Context, err error) error {
-	if cause := context.Cause(ctx); errors.Is(cause, errSilent) {
+	if cause := context.Cause(ctx); errors.Is(cause, remote.ErrUnreachable) {
 		return cause
 	}
 	return err
@@ -327,7 +381,7 @@ type watched struct {
 func (r *watched) Read(p []byte) (int, error) {
 	n, err := r.Reader.Read(p)
 	if n > 0 {
-		r.watch.touch()
+		r.watch.touch(n)
 	}
 	return n, err
 }

@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 
@@ -79,18 +80,21 @@ func isTLS(err error) bool {
 	return strings.Contains(err.Error(), "x509: ") || strings.Contains(err.Error(), "tls: ")
 }
 
-// errSilent says that nothing came, or went, for too long.
-var errSilent = errors.New("the server is silent")
+// Why the watchdog bites: nothing came, or went, for too long; or too little.
+var (
+	errSilent = remote.Unreachable(errors.New("the server is silent"))
+	errSlow   = remote.Unreachable(errors.New("the server is too slow"))
+)
 
 // send sends a request until it is answered, and not with an error that passes.
 func (b *Bucket) send(ctx context.Context, req request) (*http.Response, error) {
-	for try := 1; ; try++ {
+	for a := b.attempts(); ; {
 		resp, err := b.once(ctx, req)
-		again := transient(err) || replacedMeanwhile(req, err, try)
-		if err == nil || try == b.o.Tries || !again || ctx.Err() != nil {
+		again := transient(err) || replacedMeanwhile(req, err, a.failed+1)
+		if err == nil || !again || ctx.Err() != nil {
 			return resp, err
 		}
-		if err := b.pause(ctx, try, err); err != nil {
+		if err := a.rest(ctx, err); err != nil {
 			return nil, err
 		}
 	}
@@ -128,14 +132,28 @@ func drop(resp *http.Response) {
 	resp.Body.Close()
 }
 
-// pause waits longer from try to try, and as long as the server says; never as
-// long as others do.
-func (b *Bucket) pause(ctx context.Context, try int, cause error) error {
-	wait := min(30*time.Second, b.o.Pause<<min(try-1, 10))
+// attempts are those to get something done.
+type attempts struct {
+	o      *Options
+	begun  time.Time
+	failed int
+}
+
+func (b *Bucket) attempts() *attempts { return &attempts{o: &b.o, begun: time.Now()} }
+
+// rest waits before another attempt, longer each time and as long as the server
+// says; never as long as others do. If there were enough of them, or they took too
+// long, that is its error.
+func (a *attempts) rest(ctx context.Context, cause error) error {
+	a.failed++
+	if a.failed >= a.o.Tries || time.Since(a.begun) > 2*a.o.Patience {
+		return remote.Unreachable(cause)
+	}
+	wait := min(30*time.Second, a.o.Pause<<min(a.failed-1, 10))
 	wait = wait/2 + rand.N(wait)
 	var status *StatusError
 	if errors.As(cause, &status) {
-		wait = max(wait, min(status.Wait, b.o.Patience))
+		wait = max(wait, min(status.Wait, a.o.Patience))
 	}
 	timer := time.NewTimer(wait)
 	defer timer.Stop()
@@ -150,7 +168,7 @@ func (b *Bucket) pause(ctx context.Context, try int, cause error) error {
 // bigBody is from where on a server is asked before it is sent all of it.
 const bigBody = 1 << 20
 
-// once sends a request, and makes an error of an answer outside of 200 to 299.
+// once sends a request, and makes an error of an answer that does not say it is done.
 func (b *Bucket) once(ctx context.Context, r request) (*http.Response, error) {
 	watch, ctx := newWatchdog(ctx, b.o.Patience)
 	req, err := http.NewRequestWithContext(ctx, r.method, r.url, nil)
@@ -181,15 +199,33 @@ func (b *Bucket) once(ctx context.Context, r request) (*http.Response, error) {
 		return nil, err
 	}
 	resp.Body = &watchedBody{watched{resp.Body, watch}, resp.Body, ctx}
-	if resp.StatusCode < 200 || resp.StatusCode > 299 {
+	if !hoped(r.method, resp) {
 		return nil, statusError(r, resp)
 	}
 	return resp, nil
 }
 
+// hoped reports whether an answer says that what was asked for is done. Something
+// that stands in the server's place, such as a page to log in, says 200 to all; and
+// 207 says that a part of it is not done.
+func hoped(method string, resp *http.Response) bool {
+	switch c := resp.StatusCode; method {
+	case "MOVE", "MKCOL":
+		return c == http.StatusCreated || c == http.StatusNoContent
+	case "PUT", "DELETE":
+		page := strings.HasPrefix(resp.Header.Get("Content-Type"), "text/html")
+		return c == http.StatusCreated || c == http.StatusNoContent || c == http.StatusOK && !page
+	default:
+		return c >= 200 && c < 300
+	}
+}
+
 func statusError(r request, resp *http.Response) error {
 	defer drop(resp)
 	e := &StatusError{Method: r.method, URL: r.url, Code: resp.StatusCode}
+	if resp.StatusCode >= 200 && resp.StatusCode < 300 {
+		e.Reason = "which is no answer to that"
+	}
 	if resp.StatusCode >= 300 && resp.StatusCode < 400 {
 		e.Reason = "to " + resp.Header.Get("Location")
 	}
@@ -207,21 +243,48 @@ func statusError(r request, resp *http.Response) error {
 	return e
 }
 
-// A watchdog ends a request in which nothing moves for too long.
+// A watchdog ends a request in which nothing moves for too long, or so little that
+// it would never end.
 type watchdog struct {
 	timer    *time.Timer
 	patience time.Duration
 	cancel   context.CancelCauseFunc
+
+	mu    sync.Mutex
+	begun time.Time // guarded by mu
+	moved int64     // guarded by mu; bytes since then
+	last  time.Time // guarded by mu; when the last ones did
 }
+
+// minPace is how many bytes must move in a second, on average, once a request has
+// lasted for some time.
+const minPace = 1 << 10
 
 func newWatchdog(ctx context.Context, patience time.Duration) (*watchdog, context.Context) {
 	ctx, cancel := context.WithCancelCause(ctx)
-	w := &watchdog{patience: patience, cancel: cancel}
-	w.timer = time.AfterFunc(patience, func() { cancel(fmt.Errorf("%w for %v", errSilent, patience)) })
+	w := &watchdog{patience: patience, cancel: cancel, begun: time.Now()}
+	w.timer = time.AfterFunc(patience, w.bite)
 	return w, ctx
 }
 
-func (w *watchdog) touch() { w.timer.Reset(w.patience) }
+func (w *watchdog) bite() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	cause := fmt.Errorf("%w for %v", errSilent, w.patience)
+	if time.Since(w.last) < w.patience {
+		cause = fmt.Errorf("%w: %d bytes in %v", errSlow, w.moved, time.Since(w.begun).Round(time.Second))
+	}
+	w.cancel(cause)
+}
+
+// touch says that n bytes have moved.
+func (w *watchdog) touch(n int) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.moved, w.last = w.moved+int64(n), time.Now()
+	latest := w.begun.Add(5*w.patience + time.Duration(w.moved/minPace)*time.Second)
+	w.timer.Reset(max(0, min(w.patience, time.Until(latest))))
+}
 
 func (w *watchdog) stop() {
 	w.timer.Stop()
@@ -230,7 +293,7 @@ func (w *watchdog) stop() {
 
 // cause says why a request ended early, if it was the watchdog.
 func (w *watchdog) cause(ctx context.Context, err error) error {
-	if cause := context.Cause(ctx); errors.Is(cause, errSilent) {
+	if cause := context.Cause(ctx); errors.Is(cause, remote.ErrUnreachable) {
 		return cause
 	}
 	return err
@@ -245,7 +308,7 @@ type watched struct {
 func (r *watched) Read(p []byte) (int, error) {
 	n, err := r.Reader.Read(p)
 	if n > 0 {
-		r.watch.touch()
+		r.watch.touch(n)
 	}
 	return n, err
 }

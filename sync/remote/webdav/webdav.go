@@ -47,7 +47,8 @@ type Options struct {
 	// Patience is how long a server may be silent. Zero is a minute.
 	Patience time.Duration
 
-	// Tries is how often a request is sent, at most. Zero is 5.
+	// Tries is how often a request is sent, at most, as long as all of them together
+	// have not taken twice Patience. Zero is 5.
 	Tries int
 
 	// Pause is how long to wait, on average, before a request is sent a second
@@ -244,7 +245,7 @@ func (b *Bucket) Put(ctx context.Context, name string, body io.ReaderAt, size in
 	}
 	dir := path.Dir(name) + "/"
 	tmp := dir + pending()
-	for try := 1; ; try++ {
+	for a := b.attempts(); ; {
 		err := b.upload(ctx, tmp, dir, body, size)
 		if err == nil {
 			err = b.move(ctx, tmp, name, "T")
@@ -257,11 +258,11 @@ func (b *Bucket) Put(ctx context.Context, name string, body io.ReaderAt, size in
 		if !errors.Is(err, remote.ErrDenied) && b.holds(ctx, name, size) {
 			return nil
 		}
-		if try == b.o.Tries || !(transient(err) || errors.Is(err, remote.ErrNotFound)) {
+		if !transient(err) && !errors.Is(err, remote.ErrNotFound) {
 			b.tidy(ctx, tmp)
 			return err
 		}
-		if err := b.pause(ctx, try, err); err != nil {
+		if err := a.rest(ctx, err); err != nil {
 			b.tidy(ctx, tmp)
 			return err
 		}
