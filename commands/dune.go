@@ -11,6 +11,7 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"github.com/cache-tool/cache-tool/commands/run"
 	"github.com/cache-tool/cache-tool/objects/odb"
 	"github.com/cache-tool/cache-tool/refs"
 	"github.com/cache-tool/cache-tool/repo"
@@ -219,7 +220,7 @@ func (s *session) collectDune(ctx context.Context, w *duneWork, message string) 
 	}
 	defer ch.Close()
 	bar := s.progress("dune push", "file")
-	found, report, err := w.cache.Collect(ctx, ch.Batch, keys, newMeta(), s.duneOptions(bar))
+	found, report, err := w.cache.Collect(ctx, ch.Batch, keys, run.NewMeta(), s.duneOptions(bar))
 	bar.stop()
 	if err != nil {
 		return done, err

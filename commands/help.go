@@ -109,6 +109,7 @@ const (
 	categoryCache   = "Keep and get back"
 	categoryLook    = "Look at what is kept"
 	categoryHistory = "History: who added what; take it out again"
+	categoryRemote  = "Other machines"
 	categoryRepo    = "The repository"
 	categoryTool    = "This program"
 )

@@ -46,9 +46,19 @@ func (s *session) use(ctx context.Context, open func(context.Context, string, re
 	if err != nil {
 		return nil, err
 	}
-	r, err := open(ctx, dir, repo.Options{Warn: func(err error) { s.warn("%v", err) }})
+	var lazy *promise
+	r, err := open(ctx, dir, repo.Options{
+		Warn: func(err error) { s.warn("%v", err) },
+		Promise: func(remote string) repo.Promise {
+			lazy = &promise{s: s, name: remote}
+			return lazy
+		},
+	})
 	if err != nil {
 		return nil, err
+	}
+	if lazy != nil {
+		lazy.repo = r
 	}
 	s.closers = append(s.closers, r.Close)
 	return r, nil

@@ -119,6 +119,25 @@ func configWords(_ context.Context, _ *session, args []string, _ string) []strin
 	return words
 }
 
+// remoteWords are the remotes, and after one of them branches.
+func remoteWords(ctx context.Context, s *session, args []string, _ string) []string {
+	if len(args) > 0 {
+		return s.branchWords(ctx)
+	}
+	r, err := s.open(ctx)
+	if err != nil {
+		return nil
+	}
+	return remoteNames(r)
+}
+
+func remoteVerbWords(ctx context.Context, s *session, args []string, last string) []string {
+	if len(args) == 0 {
+		return []string{"add	configure a remote", "list	the remotes there are", "show	look at one", "remove	forget one", "set-url	say where one is now"}
+	}
+	return remoteWords(ctx, s, nil, last)
+}
+
 func shellWords(context.Context, *session, []string, string) []string {
 	return []string{"bash", "zsh", "fish", "powershell"}
 }

@@ -36,6 +36,15 @@ type Setting struct {
 func Settings() []Setting {
 	return []Setting{
 		{"branch.*.base", "", "the branch that lookups try after this one, before the default branch", checkBranch},
+		{"branch.*.merge", "", "the branch of the remote that this one is pushed to and pulled from; its own name if not set", checkBranch},
+		{"branch.*.remote", "", "the remote that the branch is pushed to and pulled from", checkRemote},
+		{"remote.*.caFile", "", "a file of certificates (PEM) that may vouch for the server", checkLine},
+		{"remote.*.certFile", "", "a file with our certificate (PEM), for servers that want one", checkLine},
+		{"remote.*.fetch", "", "what to fetch; +refs/heads/*:refs/remotes/NAME/* if not set", checkLine},
+		{"remote.*.insecure", "false", "whether passwords and tokens may go to the server unencrypted", checkBool},
+		{"remote.*.keyFile", "", "a file with the key of our certificate (PEM)", checkLine},
+		{"remote.*.lazy", "false", "whether what is not here is fetched from the remote when it is needed", checkBool},
+		{"remote.*.url", "", "where the remote is", checkLine},
 		{"stage.limit", "4096", "how many staged entries `run` lets gather before it commits them", checkCount},
 		{"user.email", "", "the address that commits carry; without it USER@HOST", checkLine},
 		{"user.name", "", "the name that commits carry; without it that of the account", checkLine},
@@ -47,6 +56,17 @@ func checkLine(value string) error {
 		return errors.New("holds a line break, '<' or '>'")
 	}
 	return nil
+}
+
+func checkBool(value string) error {
+	if value != "true" && value != "false" {
+		return errors.New("want true or false")
+	}
+	return nil
+}
+
+func checkRemote(name string) error {
+	return refs.Remote(name, "main").Check()
 }
 
 func checkCount(value string) error {

@@ -61,7 +61,7 @@ func (r *Repo) lookupIn(ctx context.Context, branch refs.Name, path string) (id 
 	if err != nil {
 		return objects.ID{}, false, err
 	}
-	e, err := trees.Lookup(ctx, r.DB, root, path)
+	e, err := r.findPath(ctx, root, path)
 	return e.ID, false, err
 }
 
@@ -72,7 +72,7 @@ func (r *Repo) LookupAt(ctx context.Context, commit objects.ID, kind entry.Kind,
 		return Found{}, err
 	}
 	path := entry.Path(kind, key)
-	e, err := trees.Lookup(ctx, r.DB, c.Tree, path)
+	e, err := r.findPath(ctx, c.Tree, path)
 	if err != nil {
 		return Found{}, fmt.Errorf("%s %q in %s: %w", kind, key, commit.Short(), err)
 	}

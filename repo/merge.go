@@ -31,6 +31,7 @@ type Merged struct {
 	Changed     bool             // whether the tip moved
 	FastForward bool             // whether it moved without a new commit
 	Conflicts   []trees.Conflict // why it did not move: the entries in conflict
+	Settled     []trees.Conflict // what the policy settled
 }
 
 // Merge brings the commit theirs into branch: three-way, entries taken whole.
@@ -145,7 +146,8 @@ func (r *Repo) threeWay(ctx context.Context, t threeWay) (Merged, error) {
 		return Merged{}, err
 	}
 	defer batch.Close()
-	tree, conflicts, err := trees.Merge(ctx, batch, batch, t.base, ours, t.theirs, r.mergeOptions(batch, t.policy))
+	var settled []trees.Conflict
+	tree, conflicts, err := trees.Merge(ctx, batch, batch, t.base, ours, t.theirs, r.mergeOptions(batch, t.policy, &settled))
 	if err != nil {
 		return Merged{}, fmt.Errorf("%s into %s: %w", t.verb, t.branch.Short(), err)
 	}
@@ -164,43 +166,49 @@ func (r *Repo) threeWay(ctx context.Context, t threeWay) (Merged, error) {
 	}
 	subject, _, _ := strings.Cut(t.message, "\n")
 	err = r.Refs.Apply(ctx, refs.Update{Name: t.branch, Old: t.tip, New: commit, Reason: t.verb + ": " + subject})
-	return Merged{Tip: commit, Changed: err == nil}, err
+	return Merged{Tip: commit, Changed: err == nil, Settled: settled}, err
 }
 
 // mergeOptions are the rules of a merge of branches: entries whole, equal but
-// for times and provenance is equal, and what its client rewrites goes by age.
-func (r *Repo) mergeOptions(batch *odb.Batch, policy Policy) trees.MergeOptions {
+// for times and provenance is equal, and what its client rewrites goes by age. What
+// policy decides is added to settled.
+func (r *Repo) mergeOptions(batch *odb.Batch, policy Policy, settled *[]trees.Conflict) trees.MergeOptions {
 	return trees.MergeOptions{
 		Whole: entry.IsPath,
 		Same: func(ctx context.Context, a, b objects.Entry) (bool, error) {
 			return entry.Same(ctx, batch, a.ID, b.ID)
 		},
 		Resolve: func(ctx context.Context, c trees.Conflict) (objects.Entry, error) {
-			return resolveConflict(ctx, batch, c, policy)
+			e, byPolicy, err := resolveConflict(ctx, batch, c, policy)
+			if byPolicy && err == nil {
+				*settled = append(*settled, c)
+			}
+			return e, err
 		},
 	}
 }
 
-func resolveConflict(ctx context.Context, batch *odb.Batch, c trees.Conflict, policy Policy) (objects.Entry, error) {
+func resolveConflict(ctx context.Context, batch *odb.Batch, c trees.Conflict, policy Policy) (e objects.Entry, byPolicy bool, err error) {
 	both := c.Ours.Mode.IsDir() && c.Theirs.Mode.IsDir()
 	if both {
 		if merged, ok, err := mergeByKind(ctx, batch, c); ok || err != nil {
-			return merged, err
+			return merged, false, err
 		}
 	}
 	switch {
 	case policy == Ours:
-		return c.Ours, nil
+		return c.Ours, true, nil
 	case policy == Theirs:
-		return c.Theirs, nil
+		return c.Theirs, true, nil
 	case policy == Newest && both:
-		return newest(ctx, batch, c)
+		e, err := newest(ctx, batch, c)
+		return e, true, err
 	case policy == Newest && c.Ours.Mode == 0: // deleted here, changed there: what exists is newer
-		return c.Theirs, nil
+		return c.Theirs, true, nil
 	case policy == Newest:
-		return c.Ours, nil
+		return c.Ours, true, nil
 	}
-	return objects.Entry{}, trees.ErrConflict
+	return objects.Entry{}, false, trees.ErrConflict
 }
 
 // mergeByKind settles what needs no policy: entries that their client rewrites,

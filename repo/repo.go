@@ -49,8 +49,9 @@ type Repo struct {
 	Refs   *refs.Files
 	Config *Config
 
-	warn func(error)
-	stat func() *statcache.Cache
+	warn    func(error)
+	stat    func() *statcache.Cache
+	promise Promise // nil if the repository is not lazy
 
 	mu     sync.Mutex
 	stages map[refs.Name]*stage.Stage // guarded by mu
@@ -60,6 +61,10 @@ type Repo struct {
 type Options struct {
 	// Warn is told of damage that was got around. Nil drops the warnings.
 	Warn func(error)
+
+	// Promise is asked, in a lazy repository, for what brings the objects of a
+	// remote. Without it they are missing.
+	Promise func(remote string) Promise
 }
 
 // Find returns the directory of the repository to use: flag if it is set, else
@@ -177,7 +182,12 @@ func Open(ctx context.Context, dir string, o Options) (*Repo, error) {
 		warn = func(error) {}
 	}
 	r := &Repo{Dir: dir, Config: config, warn: warn, stages: map[refs.Name]*stage.Stage{}}
-	r.DB, err = odb.Open(r.path("packs"), odb.Options{Warn: warn})
+	objects := odb.Options{Warn: warn}
+	if name := config.lazyRemote(); name != "" && o.Promise != nil {
+		r.promise = o.Promise(name)
+		objects.Fetch = r.promise.Fetch
+	}
+	r.DB, err = odb.Open(r.path("packs"), objects)
 	if err != nil {
 		return nil, err
 	}

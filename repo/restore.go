@@ -31,6 +31,9 @@ func (r *Repo) Restore(ctx context.Context, id objects.ID, o RestoreOptions) (wo
 	if err != nil {
 		return worktree.Report{}, err
 	}
+	if err := r.bring(ctx, id); err != nil {
+		return worktree.Report{}, err
+	}
 	payload, meta, err := entry.Read(ctx, r.DB, id)
 	if err != nil {
 		return worktree.Report{}, err

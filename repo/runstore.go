@@ -36,6 +36,9 @@ func (r *Repo) Runs(ctx context.Context, branch refs.Name) (*RunStore, error) {
 // Lookup returns the entry in the first branch of the scope that has it.
 func (s *RunStore) Lookup(ctx context.Context, kind entry.Kind, key string) (objects.ID, error) {
 	found, err := s.repo.Lookup(ctx, s.scope, kind, key)
+	if err == nil {
+		err = s.repo.bring(ctx, found.ID)
+	}
 	return found.ID, err
 }
 

@@ -21,6 +21,15 @@ import (
 type BatchOptions struct {
 	BlockSize int            // BigBlock or SmallBlock; zero is SmallBlock
 	Level     compress.Level // zero is DefaultLevel
+
+	// Waiting is how many bytes of received records may wait until what they are
+	// made of is here. They are in memory, which a stranger could fill. Zero is any
+	// number.
+	Waiting int
+
+	// ProveKnown proves recipes and deltas that are received even if the store has
+	// what they claim to be: who sends them is to show that he has it.
+	ProveKnown bool
 }
 
 // Durability is what a commit survives.
@@ -70,7 +79,9 @@ type Batch struct {
 	left    []*openBlock   // of lanes that are
 	free    []*pack.Block  // for lanes
 	presses []*press
-	err     error // the first failure: Commit must not succeed after it
+	waiting map[objects.ID]waiting // received and not proven
+	waits   int                    // bytes of these
+	err     error                  // the first failure: Commit must not succeed after it
 	closed  bool
 }
 

@@ -18,7 +18,7 @@ func (b *Batch) own(id objects.ID) (pack.Type, []byte, error) {
 	if !ok || p.block == nil || b.committed.Load() {
 		return 0, nil, errNotHere
 	}
-	t, body, n := p.block.record(p.record, id)
+	t, body, n := p.block.record(int(p.record), id)
 	if body != nil || t != 0 {
 		return t, body, nil
 	}
@@ -31,10 +31,10 @@ func (b *Batch) own(id objects.ID) (pack.Type, []byte, error) {
 		return 0, nil, err
 	}
 	defer block.release()
-	if p.record >= block.Len() {
+	if int(p.record) >= block.Len() {
 		return 0, nil, errNotHere
 	}
-	t, body = block.Record(p.record)
+	t, body = block.Record(int(p.record))
 	return t, bytes.Clone(body), nil
 }
 
@@ -43,8 +43,12 @@ func (b *Batch) rawRecord(ctx context.Context, id objects.ID) (t pack.Type, body
 	if t, body, err = b.own(id); !errors.Is(err, errNotHere) {
 		return t, body, err
 	}
-	err = b.db.eachCopy(ctx, id, func(h hit) error {
-		record, block, err := b.db.record(h)
+	return b.db.rawRecord(ctx, id)
+}
+
+func (db *DB) rawRecord(ctx context.Context, id objects.ID) (t pack.Type, body []byte, err error) {
+	err = db.eachCopy(ctx, id, func(h hit) error {
+		record, block, err := db.record(h)
 		if err == nil {
 			t, body = h.entry.Type, bytes.Clone(record)
 			block.release()
@@ -107,6 +111,18 @@ func (b *Batch) Open(ctx context.Context, id objects.ID) (objects.Object, error)
 	}
 	k, body, err := b.ReadBytes(ctx, id)
 	return objects.Object{Kind: k, Size: int64(len(body)), Body: &bytesBody{bytes.NewReader(body)}}, err
+}
+
+// KindOf is DB.KindOf for all that is in the store and in the batch.
+func (b *Batch) KindOf(ctx context.Context, id objects.ID) (objects.Kind, error) {
+	p, ok := b.seen.get(&id)
+	switch {
+	case !ok || p.block == nil || b.committed.Load():
+		return b.db.KindOf(ctx, id)
+	case p.typ == pack.Chunk:
+		return 0, objects.ErrNotFound
+	}
+	return p.typ.Kind(), nil
 }
 
 // Missing is DB.Missing for all that is in the store and in the batch.

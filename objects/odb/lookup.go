@@ -36,9 +36,25 @@ var errSkip = errors.New("another copy is wanted")
 func (db *DB) eachCopy(ctx context.Context, id objects.ID, use func(hit) error) error {
 	err := db.eachShown(ctx, id, use)
 	if err == objects.ErrNotFound && db.suspectAll() {
-		return db.eachShown(ctx, id, use)
+		err = db.eachShown(ctx, id, use)
 	}
-	return err
+	if err == objects.ErrNotFound && db.isSure(ctx) {
+		if err := db.settle(ctx); err != nil {
+			return err
+		}
+		err = db.eachShown(ctx, id, use)
+	}
+	if err != objects.ErrNotFound {
+		return err
+	}
+	again, fetchErr := db.fetched(ctx, id)
+	switch {
+	case fetchErr != nil:
+		return fetchErr
+	case !again:
+		return err
+	}
+	return db.eachShown(ctx, id, use)
 }
 
 // eachShown is eachCopy for the copies that the indexes show.
@@ -162,12 +178,28 @@ func (db *DB) isKept(id *objects.ID) (bool, error) {
 // Missing returns those of ids that no pack holds, in order. It looks at
 // indexes only: what is damaged is not missing.
 func (db *DB) Missing(ctx context.Context, ids []objects.ID) ([]objects.ID, error) {
+	missing, err := db.lacks(ctx, ids)
+	if err != nil || len(missing) == 0 {
+		return nil, err
+	}
+	mended := db.suspectAll()
+	if db.isSure(ctx) {
+		if err := db.settle(ctx); err != nil {
+			return nil, err
+		}
+		mended = true
+	}
+	if mended {
+		return db.lacks(ctx, missing)
+	}
+	return missing, nil
+}
+
+// lacks returns those of ids that the indexes do not show.
+func (db *DB) lacks(ctx context.Context, ids []objects.ID) ([]objects.ID, error) {
 	var missing []objects.ID
 	for i := range ids {
 		ok, err := db.has(ctx, &ids[i])
-		if err == nil && !ok && db.suspectAll() {
-			ok, err = db.has(ctx, &ids[i])
-		}
 		if err != nil {
 			return nil, err
 		}

@@ -74,6 +74,9 @@ type wanted struct {
 
 // plan looks everything up, and puts it in the order of storage.
 func (m *many) plan(ctx context.Context) error {
+	if err := m.db.Prefetch(ctx, m.ids); err != nil {
+		return err
+	}
 	s, err := m.db.packs()
 	if err != nil {
 		return err

@@ -22,6 +22,7 @@
 package odb
 
 import (
+	"context"
 	"errors"
 	"io/fs"
 	"os"
@@ -33,6 +34,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/cache-tool/cache-tool/objects"
 )
 
 // Options of a DB. The zero Options work.
@@ -43,6 +46,11 @@ type Options struct {
 
 	// CacheSize bounds the decoded blocks that are kept. Zero is DefaultCache.
 	CacheSize int64
+
+	// Fetch, if not nil, is called when objects are wanted that no pack holds, and
+	// adds those to the store that it can get: it makes a lazy store of it. It may
+	// be called from many goroutines at once, and calls the DB with Local.
+	Fetch func(ctx context.Context, ids []objects.ID) error
 }
 
 // A DB is the objects in one directory of packs. It may be used from many
@@ -59,9 +67,10 @@ type DB struct {
 
 // A set is the packs that were there when the directory was listed.
 type set struct {
-	packs  []*stored // newest first; never changed
-	mtime  time.Time // of the directory
-	listed time.Time
+	packs   []*stored // newest first; never changed
+	mtime   time.Time // of the directory
+	listed  time.Time
+	settled bool // nobody changed the directory meanwhile: what is not listed was not there
 }
 
 // Open returns the store in dir, which need not exist yet. It reads nothing
@@ -113,23 +122,50 @@ func (db *DB) refresh(seen *set) (*set, bool, error) {
 		return s, true, nil // somebody else was quicker
 	}
 	s := &set{listed: time.Now()}
-	var st unix.Stat_t
-	switch err := unix.Stat(db.dir, &st); {
+	mtime, err := db.mtime()
+	switch {
 	case errors.Is(err, fs.ErrNotExist):
+		s.settled = true
 	case err != nil:
-		return nil, false, &os.PathError{Op: "stat", Path: db.dir, Err: err}
+		return nil, false, err
 	default:
-		s.mtime = time.Unix(st.Mtim.Unix())
-		if seen != nil && s.mtime.Equal(seen.mtime) && seen.listed.Sub(s.mtime) > tick {
+		s.mtime = mtime
+		if seen != nil && seen.settled && s.mtime.Equal(seen.mtime) {
 			return seen, false, nil
 		}
-		var err error
 		if s.packs, err = db.list(seen); err != nil {
 			return nil, false, err
 		}
+		after, err := db.mtime()
+		s.settled = err == nil && after.Equal(s.mtime) && s.listed.Sub(s.mtime) > tick
 	}
 	db.set.Store(s)
 	return s, seen == nil || !slices.Equal(s.packs, seen.packs), nil
+}
+
+// mtime returns when the directory was changed last.
+func (db *DB) mtime() (time.Time, error) {
+	var st unix.Stat_t
+	if err := unix.Stat(db.dir, &st); err != nil {
+		return time.Time{}, &os.PathError{Op: "stat", Path: db.dir, Err: err}
+	}
+	return time.Unix(st.Mtim.Unix()), nil
+}
+
+// settle lists the directory when nobody has changed it for a moment. A listing
+// that is made while others rename files may lack some under either name.
+func (db *DB) settle(ctx context.Context) error {
+	const tries = 25 // or else others never stop
+	s, err := db.packs()
+	for try := 0; err == nil && !s.settled && try < tries; try++ {
+		select {
+		case <-time.After(tick + time.Millisecond):
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+		s, _, err = db.refresh(s)
+	}
+	return err
 }
 
 // list returns the packs in the directory, newest first. Those that are in old

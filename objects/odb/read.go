@@ -199,3 +199,21 @@ func (db *DB) Stat(ctx context.Context, id objects.ID) (k objects.Kind, size int
 	})
 	return k, size, err
 }
+
+// KindOf returns the kind of an object, by the index: it is not proven.
+func (db *DB) KindOf(ctx context.Context, id objects.ID) (objects.Kind, error) {
+	t, err := db.typeOf(ctx, id)
+	if err == nil && t == pack.Chunk {
+		err = objects.ErrNotFound
+	}
+	return t.Kind(), err
+}
+
+// typeOf returns what record an object is stored as.
+func (db *DB) typeOf(ctx context.Context, id objects.ID) (t pack.Type, err error) {
+	err = db.eachCopy(ctx, id, func(h hit) error {
+		t = h.entry.Type
+		return nil
+	})
+	return t, err
+}

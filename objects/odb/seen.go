@@ -17,7 +17,8 @@ type seen [64]struct {
 // A place is a record in a block of the batch; in none if the store had it.
 type place struct {
 	block  *openBlock
-	record int
+	record int32
+	typ    pack.Type
 }
 
 func (s *seen) get(id *objects.ID) (place, bool) {
@@ -53,7 +54,7 @@ func (s *seen) forget(id *objects.ID) {
 // claim reports whether r is to be put at the end of o, which the caller holds:
 // neither the batch nor the store has it.
 func (b *Batch) claim(o *openBlock, r *pack.Record) (bool, error) {
-	if !b.seen.claim(&r.ID, place{o, len(o.block.Records)}) {
+	if !b.seen.claim(&r.ID, place{o, int32(len(o.block.Records)), r.Type}) {
 		return false, nil
 	}
 	if b.merging {

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/binary"
 	"hash/crc32"
+	"io"
 	"testing"
 
 	"github.com/cache-tool/cache-tool/objects"
@@ -25,7 +26,17 @@ func FuzzScan(f *testing.F) {
 			}
 			return nil
 		})
-		_, _ = pack.CheckSum(bytes.NewReader(p), int64(len(p)))
+		_, sumErr := pack.CheckSum(bytes.NewReader(p), int64(len(p)))
+		// Who reads the pack as it comes finds the same, but for what follows it.
+		stream, err := pack.NewStream(bytes.NewReader(p)), error(nil)
+		for n := 0; err == nil; n++ {
+			if _, err = stream.Next(nil); n > len(p) {
+				t.Fatal("the stream has no end")
+			}
+		}
+		if _, again := stream.Next(nil); again != err || err != io.EOF && sumErr == nil && scans(p) {
+			t.Errorf("the stream ends in %v, then %v; the checksum: %v", err, again, sumErr)
+		}
 		// Whatever the pack is, its index is a good one.
 		var out bytes.Buffer
 		if _, err := pack.Rebuild(&out, bytes.NewReader(p), int64(len(p)), name); err != nil {
@@ -39,6 +50,11 @@ func FuzzScan(f *testing.F) {
 			t.Error(err)
 		}
 	})
+}
+
+// scans reports whether p is laid out as a pack.
+func scans(p []byte) bool {
+	return pack.Scan(bytes.NewReader(p), int64(len(p)), func(pack.BlockInfo, *pack.Data, error) error { return nil }) == nil
 }
 
 func FuzzBlock(f *testing.F) {

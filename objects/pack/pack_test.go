@@ -424,3 +424,34 @@ func TestBadAppend(t *testing.T) {
 		}
 	}
 }
+
+// TestWeigh: a pack that is small and says it is big is known before it is read.
+func TestWeigh(t *testing.T) {
+	zeros := make([]byte, 32<<20)
+	packed, _, _ := build(t, []item{{pack.Blob, []byte("hello")}}, []item{{pack.Blob, zeros}}, []item{{pack.Blob, zeros[:1000]}})
+	m, err := pack.Weigh(bytes.NewReader(packed), int64(len(packed)))
+	if err != nil || m.Raw != 5+32<<20+1000 || m.Largest < 32<<20 || m.Largest > 32<<20+len(packed) {
+		t.Errorf("%+v, %v, of %d bytes", m, err, len(packed))
+	}
+	for _, bad := range [][]byte{nil, []byte("CTPK"), packed[:40], append([]byte("x"), packed...), append(packed[:8:8], make([]byte, 200)...)} {
+		if _, err := pack.Weigh(bytes.NewReader(bad), int64(len(bad))+100); !errors.Is(err, pack.ErrBadPack) {
+			t.Errorf("%d bytes: %v", len(bad), err)
+		}
+	}
+}
+
+func FuzzWeigh(f *testing.F) {
+	packed, _, _ := build(f, sample()...)
+	f.Add(packed)
+	f.Fuzz(func(t *testing.T, p []byte) {
+		m, weighed := pack.Weigh(bytes.NewReader(p), int64(len(p)))
+		raw := int64(0)
+		scanned := pack.Scan(bytes.NewReader(p), int64(len(p)), func(b pack.BlockInfo, _ *pack.Data, _ error) error {
+			raw += int64(b.Raw)
+			return nil
+		})
+		if scanned == nil && (weighed != nil || m.Raw != raw) {
+			t.Errorf("weighs %+v, %v; has %d bytes", m, weighed, raw)
+		}
+	})
+}

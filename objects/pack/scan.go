@@ -80,6 +80,38 @@ func readFull(r io.ReaderAt, p []byte, off int64) error {
 	return err
 }
 
+// A Measure says what it takes to read a pack.
+type Measure struct {
+	Raw     int64 // bytes of all payloads, decompressed
+	Largest int   // bytes of the block that needs most, as stored and decompressed
+}
+
+// Weigh reads the heads of the blocks in a pack of size bytes, and nothing else:
+// so one learns how much memory and time the rest would take, before one takes
+// it. Scan and Stream hold the blocks to what their heads say.
+func Weigh(r io.ReaderAt, size int64) (m Measure, err error) {
+	var buf [blockHeaderSize]byte
+	if err := readFull(r, buf[:headerSize], 0); err != nil {
+		return m, err
+	}
+	if err := checkMagic(buf[:headerSize], packMagic, "pack", ErrBadPack); err != nil {
+		return m, err
+	}
+	for off := int64(headerSize); off < size-trailerSize; {
+		if err := readFull(r, buf[:], off); err != nil {
+			return m, err
+		}
+		h, err := parseBlockHeader(buf[:])
+		if err != nil {
+			return m, fmt.Errorf("block at offset %d: %w", off, err)
+		}
+		m.Raw += int64(h.raw)
+		m.Largest = max(m.Largest, h.raw+h.size())
+		off += int64(h.size())
+	}
+	return m, nil
+}
+
 // RecordID returns the id of a record. Of recipes and deltas it is what they
 // claim to stand for; of all others, what they are.
 func RecordID(t Type, body []byte) (objects.ID, error) {

@@ -37,6 +37,9 @@ type Options struct {
 	// that is visited is added. Walks that share it may run at the same time.
 	Seen *Set
 
+	// Commits leaves out trees and what is in them.
+	Commits bool
+
 	// CheckBlobs looks whether each blob is there, and is a blob.
 	CheckBlobs bool
 
@@ -73,9 +76,9 @@ func (m Missing) Unwrap() error { return m.Err }
 
 // Some stores can do better than one object after the other.
 type (
-	// A stater knows what is stored without reading it.
-	stater interface {
-		Stat(ctx context.Context, id objects.ID) (objects.Kind, int64, error)
+	// A kinder knows what is stored without reading it.
+	kinder interface {
+		KindOf(ctx context.Context, id objects.ID) (objects.Kind, error)
 	}
 
 	// An eacher reads many objects in the order that suits it, and calls fn for
@@ -101,14 +104,24 @@ func Walk(ctx context.Context, r objects.Reader, tips []objects.ID, o Options) e
 	if o.Seen == nil {
 		o.Seen = new(Set)
 	}
-	w := &walker{r: r, o: o}
-	w.stater, _ = r.(stater)
-	w.eacher, _ = r.(eacher)
+	w := newWalker(r, o)
 	for _, id := range tips {
 		if err := w.add(ctx, &node{id: id}); err != nil {
 			return err
 		}
 	}
+	return w.run(ctx)
+}
+
+func newWalker(r objects.Reader, o Options) *walker {
+	w := &walker{r: r, o: o}
+	w.kinder, _ = r.(kinder)
+	w.eacher, _ = r.(eacher)
+	return w
+}
+
+// run visits what is on the stack, and all that leads to.
+func (w *walker) run(ctx context.Context) error {
 	for len(w.stack) > 0 {
 		// The last ones first: that keeps the stack short.
 		cut := max(0, len(w.stack)-maxBatch)
@@ -136,7 +149,7 @@ type node struct {
 
 type walker struct {
 	r      objects.Reader
-	stater stater // nil if r is none
+	kinder kinder // nil if r is none
 	eacher eacher // nil if r is none
 	o      Options
 
@@ -221,6 +234,9 @@ func (w *walker) commit(ctx context.Context, n *node, c objects.CommitBody) erro
 			}
 		}
 	}
+	if w.o.Commits {
+		return nil
+	}
 	return w.add(ctx, &node{id: c.Tree, kind: objects.Tree, from: n})
 }
 
@@ -249,7 +265,7 @@ func (w *walker) add(ctx context.Context, n *node) error {
 // more to do.
 func (w *walker) take(ctx context.Context, n *node) error {
 	if n.kind == 0 {
-		k, err := w.stat(ctx, n.id)
+		k, err := w.kindOf(ctx, n.id)
 		if err != nil {
 			return w.miss(ctx, n, err)
 		}
@@ -275,7 +291,7 @@ func (w *walker) take(ctx context.Context, n *node) error {
 func (w *walker) checkBlobs(ctx context.Context) error {
 	slices.SortFunc(w.blobs, compareNodes)
 	for _, n := range w.blobs {
-		k, err := w.stat(ctx, n.id)
+		k, err := w.kindOf(ctx, n.id)
 		if err == nil && k != objects.Blob {
 			err = fmt.Errorf("is a %s", k)
 		}
@@ -296,13 +312,12 @@ func (w *walker) checkBlobs(ctx context.Context) error {
 // other finds them in the processor's cache.
 func compareNodes(a, b *node) int { return a.id.Compare(b.id) }
 
-func (w *walker) stat(ctx context.Context, id objects.ID) (objects.Kind, error) {
+func (w *walker) kindOf(ctx context.Context, id objects.ID) (objects.Kind, error) {
 	if id == objects.EmptyTree {
 		return objects.Tree, nil
 	}
-	if w.stater != nil {
-		k, _, err := w.stater.Stat(ctx, id)
-		return k, err
+	if w.kinder != nil {
+		return w.kinder.KindOf(ctx, id)
 	}
 	o, err := w.r.Open(ctx, id)
 	if err != nil {

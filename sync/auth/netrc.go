@@ -1,5 +1,6 @@
 // Package auth says who we are to a server: it finds credentials in ~/.netrc
-// and answers the challenges Basic and Digest, or sends a bearer token.
+// and answers the challenges Basic and Digest, or sends a bearer token. And it
+// says to a server who others are, and what they may do: see Tokens and Rules.
 package auth
 
 import (

@@ -72,6 +72,13 @@ func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 	return t.Base.RoundTrip(second)
 }
 
+// CloseIdleConnections lets go of what is not in use.
+func (t *Transport) CloseIdleConnections() {
+	if base, ok := t.Base.(interface{ CloseIdleConnections() }); ok {
+		base.CloseIdleConnections()
+	}
+}
+
 // refuse closes the body, as a RoundTripper must.
 func refuse(req *http.Request, err error) error {
 	if req.Body != nil {

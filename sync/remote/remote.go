@@ -82,6 +82,14 @@ type PathFetcher interface {
 	FetchPaths(ctx context.Context, paths []Path, budget int64) (io.ReadCloser, error)
 }
 
+// A BaseProber is a Remote that can say which trees it keeps whole, so that others
+// may be sent as their differences to them.
+type BaseProber interface {
+	// MissingBases returns those of ids that the remote does not keep as whole
+	// trees, in the order given. The others stay as those that are not Missing do.
+	MissingBases(ctx context.Context, ids []objects.ID) ([]objects.ID, error)
+}
+
 // A Path is a place in a tree.
 type Path struct {
 	Root objects.ID // a commit or a tree
@@ -132,6 +140,9 @@ var (
 	// ErrStale says that something which was not missing is about to be collected:
 	// ask again what is missing, upload that, and update again.
 	ErrStale = errors.New("the remote's packs have changed: what is missing must be asked again")
+
+	// ErrNotCommit says that a branch was to be moved to something else.
+	ErrNotCommit = errors.New("a branch points to commits only")
 
 	// ErrDenied says that the remote knows us and refuses, or does not know us.
 	ErrDenied = errors.New("access denied")

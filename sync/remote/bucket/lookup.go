@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/cache-tool/cache-tool/objects"
+	"github.com/cache-tool/cache-tool/objects/pack"
 	"github.com/cache-tool/cache-tool/sync/remote"
 )
 
@@ -203,16 +204,23 @@ func (x *index) scan(entries io.Reader, s span, ids []objects.ID, fn func(int, e
 
 // Missing returns those of ids that are in no live pack.
 func (r *Remote) Missing(ctx context.Context, ids []objects.ID) ([]objects.ID, error) {
-	return r.missing(ctx, r.load, ids)
+	return r.missing(ctx, r.load, ids, func(place) bool { return true })
 }
 
-func (r *Remote) missing(ctx context.Context, first func(context.Context) (*view, error), ids []objects.ID) ([]objects.ID, error) {
+// MissingBases returns those of ids that are in no live pack as whole trees.
+func (r *Remote) MissingBases(ctx context.Context, ids []objects.ID) ([]objects.ID, error) {
+	return r.missing(ctx, r.load, ids, func(p place) bool { return p.typ() == pack.Tree })
+}
+
+func (r *Remote) missing(ctx context.Context, first func(context.Context) (*view, error), ids []objects.ID, counts func(place) bool) ([]objects.ID, error) {
 	var there []bool
 	_, err := r.again(ctx, first, func(v *view) error {
 		there = make([]bool, len(ids))
 		return r.find(ctx, v, ids, func(i int, p place) {
-			there[i] = true
-			r.rely(p.pack)
+			if counts(p) {
+				there[i] = true
+				r.rely(p.pack)
+			}
 		})
 	})
 	if err != nil {

@@ -103,7 +103,7 @@ func (r *Remote) complete(ctx context.Context, v *view, updates []refs.Update) e
 			ids = append(ids, u.New)
 		}
 	}
-	missing, err := r.missing(ctx, func(context.Context) (*view, error) { return v, nil }, ids)
+	missing, err := r.missing(ctx, func(context.Context) (*view, error) { return v, nil }, ids, func(place) bool { return true })
 	if err == nil && len(missing) > 0 {
 		err = fmt.Errorf("update to %s: %w in the bucket", missing[0].Short(), objects.ErrNotFound)
 	}

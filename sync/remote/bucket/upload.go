@@ -31,6 +31,20 @@ func (r *Remote) Upload(ctx context.Context, p io.ReaderAt, size int64) error {
 	if err != nil {
 		return fmt.Errorf("upload: %w", err)
 	}
+	return r.upload(ctx, p, u)
+}
+
+// UploadIndexed is Upload for one who knows what is in the pack, as its index
+// says. Nothing is read twice, or decoded: whoever fetches an object proves it.
+func (r *Remote) UploadIndexed(ctx context.Context, p io.ReaderAt, size int64, index *pack.Index) error {
+	u, err := fromIndex(size, index)
+	if err != nil {
+		return fmt.Errorf("upload: %w", err)
+	}
+	return r.upload(ctx, p, u)
+}
+
+func (r *Remote) upload(ctx context.Context, p io.ReaderAt, u *upload) error {
 	v, err := r.load(ctx)
 	if err != nil {
 		return err
@@ -44,7 +58,7 @@ func (r *Remote) Upload(ctx context.Context, p io.ReaderAt, size int64) error {
 	if len(u.entries) == 0 {
 		return nil
 	}
-	if err := r.b.Put(ctx, u.name.file(), p, size); err != nil {
+	if err := r.b.Put(ctx, u.name.file(), p, u.size); err != nil {
 		return err
 	}
 	return r.enter(ctx, u)
@@ -72,6 +86,34 @@ func examine(p io.ReaderAt, size int64) (*upload, error) {
 		}
 		return nil
 	})
+}
+
+// fromIndex says what is in a pack.
+func fromIndex(size int64, index *pack.Index) (*upload, error) {
+	if size != index.PackSize() {
+		return nil, fmt.Errorf("a pack of %d bytes, its index says %d", size, index.PackSize())
+	}
+	u := &upload{name: PackName{index.Name(), rand.Uint64()}, size: size}
+	first := make([]uint32, index.Blocks())
+	for n := range first {
+		b, err := index.Block(n)
+		if err != nil {
+			return nil, err
+		}
+		first[n] = b.First
+		u.blocks = append(u.blocks, block{size: uint32(b.Size()), off: b.Offset})
+	}
+	for id, e := range index.All() {
+		n, err := index.BlockOf(e.Record)
+		if err != nil {
+			return nil, err
+		}
+		u.entries = append(u.entries, entry{id, uint32(n), uint32(e.Type)<<28 | (e.Record - first[n]), e.Size})
+	}
+	if len(u.entries) != index.Len() {
+		return nil, pack.ErrBadIndex
+	}
+	return u, nil
 }
 
 // enter puts u into the root, together with what others want to enter

@@ -1,0 +1,302 @@
+package commands
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/cache-tool/cache-tool/objects"
+	"github.com/cache-tool/cache-tool/objects/entry"
+	"github.com/cache-tool/cache-tool/objects/odb"
+	"github.com/cache-tool/cache-tool/objects/trees"
+	"github.com/cache-tool/cache-tool/refs"
+	"github.com/cache-tool/cache-tool/repo"
+	"github.com/cache-tool/cache-tool/sync/remote"
+	"github.com/cache-tool/cache-tool/sync/transfer"
+)
+
+// An exchange is one conversation of this repository with a remote, for push,
+// fetch and pull.
+type exchange struct {
+	s *session
+	r *repo.Repo
+	m remoteStore
+	remote.Remote
+
+	there   map[refs.Name]objects.ID // the remote's refs as last seen
+	stats   transfer.Stats
+	settled []trees.Conflict
+	meter   *meter
+}
+
+// exchangeWith begins a conversation with a remote, and learns its refs.
+func (s *session) exchangeWith(ctx context.Context, r *repo.Repo, m remoteStore, toWrite bool) (*exchange, error) {
+	conn, err := s.connect(ctx, r, m, toWrite)
+	if err != nil {
+		return nil, err
+	}
+	x := &exchange{s: s, r: r, m: m, Remote: conn}
+	return x, x.look(ctx)
+}
+
+// look learns where the remote's refs are.
+func (x *exchange) look(ctx context.Context) error {
+	x.there = map[refs.Name]objects.ID{}
+	for ref, err := range x.Refs(ctx, "refs/") {
+		if err != nil {
+			return remoteError(x.m, err)
+		}
+		x.there[ref.Name] = ref.ID
+	}
+	return nil
+}
+
+// remoteError says which remote an error is about, and what could be done.
+func remoteError(m remoteStore, err error) error {
+	if err == nil {
+		return nil
+	}
+	if !strings.Contains(err.Error(), m.String()) { // it may name the URL itself, or have been here before
+		err = fmt.Errorf("%s: %w", m, err)
+	}
+	switch {
+	case errors.Is(err, remote.ErrDenied):
+		return withHint(err, "credentials come from $CACHE_TOOL_TOKEN, or from ~/.netrc")
+	case errors.Is(err, objects.ErrNotFound):
+		return withHint(err, "the remote lacks what its branches lead to: who has it pushes it again")
+	}
+	return err
+}
+
+// options of a transfer.
+func (x *exchange) options() (transfer.Options, error) {
+	shallow, err := x.r.Shallow()
+	o := transfer.Options{
+		Shallow:  func(id objects.ID) bool { return shallow[id] },
+		Promised: x.m.lazy,
+	}
+	if x.meter != nil {
+		o.Meter = x.meter
+	}
+	return o, err
+}
+
+func (x *exchange) count(stats transfer.Stats) {
+	x.stats.Objects += stats.Objects
+	x.stats.Bytes += stats.Bytes
+	x.stats.Packs += stats.Packs
+}
+
+// send makes sure that the remote has tips with all that they lead to.
+func (x *exchange) send(ctx context.Context, tips []objects.ID, dryRun bool) error {
+	o, err := x.options()
+	if err != nil {
+		return err
+	}
+	o.DryRun = dryRun
+	if x.m.lazy {
+		ctx = odb.Local(ctx) // what is not here is there
+	}
+	var have []objects.ID
+	for _, id := range x.there {
+		have = append(have, id)
+	}
+	stats, err := transfer.Send(ctx, x.r.DB, x.Remote, tips, have, o)
+	x.count(stats)
+	return remoteError(x.m, err)
+}
+
+// bring makes sure that tips are here: their commits alone if lazy, else with all
+// that they lead to.
+func (x *exchange) bring(ctx context.Context, tips []objects.ID, lazy bool) error {
+	o, err := x.options()
+	if err != nil {
+		return err
+	}
+	have, err := x.known(ctx)
+	if err != nil {
+		return err
+	}
+	fetch := transfer.Fetch
+	if lazy {
+		fetch = transfer.FetchHistory
+	}
+	stats, err := fetch(ctx, x.r.DB, x.Remote, tips, have, o)
+	x.count(stats)
+	return remoteError(x.m, err)
+}
+
+// known returns the commits that are here with all that they lead to, or, in a
+// lazy repository, with all their history.
+func (x *exchange) known(ctx context.Context) ([]objects.ID, error) {
+	var have []objects.ID
+	for ref, err := range x.r.Refs.All(ctx, "refs/") {
+		if err != nil {
+			x.s.warn("%v", err)
+			continue
+		}
+		have = append(have, ref.ID)
+	}
+	return have, nil
+}
+
+// tracking returns the ref that remembers where a branch of the remote is; empty
+// for a remote without a name, and for what is no branch.
+func (x *exchange) tracking(branch refs.Name) refs.Name {
+	if x.m.name == "" || !branch.IsBranch() {
+		return ""
+	}
+	return refs.Remote(x.m.name, branch.Short())
+}
+
+// remember notes where a branch of the remote is now; zero if it is gone.
+func (x *exchange) remember(ctx context.Context, branch refs.Name, id objects.ID, why string) error {
+	name := x.tracking(branch)
+	if name == "" {
+		return nil
+	}
+	for {
+		old, err := x.r.Refs.Get(ctx, name)
+		if err != nil && !errors.Is(err, refs.ErrNotFound) {
+			return err
+		}
+		if old == id {
+			return nil
+		}
+		err = x.r.Refs.Apply(ctx, refs.Update{Name: name, Old: old, New: id, Reason: why})
+		if !errors.As(err, new(*refs.ConflictError)) {
+			return err
+		}
+	}
+}
+
+// merge brings a commit of the remote into a branch. What reached the remote first
+// stays; which keys that concerns is told at the end.
+func (x *exchange) merge(ctx context.Context, branch refs.Name, theirs objects.ID) (repo.Merged, error) {
+	const tries = 20
+	message := fmt.Sprintf("Merge %s of %s", branch.Short(), x.m)
+	for try := 1; ; try++ {
+		merged, err := x.r.Merge(ctx, branch, theirs, repo.Theirs, message)
+		if errors.As(err, new(*refs.ConflictError)) && try < tries {
+			continue // somebody here committed meanwhile
+		}
+		x.settled = append(x.settled, merged.Settled...)
+		return merged, err
+	}
+}
+
+// A settledJSON is an entry that both sides had made, each in its own way.
+type settledJSON struct {
+	Kind entry.Kind `json:"kind"`
+	Key  string     `json:"key"`
+}
+
+// settledEntries names what was settled.
+func (x *exchange) settledEntries(ctx context.Context) []settledJSON {
+	var list []settledJSON
+	for _, c := range x.settled {
+		d := describeConflict(ctx, x.r, c.Path, c.Base, c.Ours, c.Theirs)
+		list = append(list, settledJSON{d.Kind, d.Key})
+	}
+	return list
+}
+
+// warnOfSettled tells which entries differ here and there: a build whose result
+// depends on more than its key is worth knowing about.
+func (x *exchange) warnOfSettled(list []settledJSON) {
+	if len(list) == 0 {
+		return
+	}
+	const most = 5
+	var names []string
+	for i, e := range list {
+		if i == most {
+			names = append(names, fmt.Sprintf("and %d more", len(list)-most))
+			break
+		}
+		names = append(names, shown(shownPath(e.Kind, e.Key)))
+	}
+	what := "has other bytes"
+	if len(list) > 1 {
+		what = "have other bytes"
+	}
+	x.s.warn("%s %s here than at %s: what was there first stays: %s", counted(len(list), "entry"), what, x.m, strings.Join(names, ", "))
+}
+
+// A movedRef is what became of one ref of a push, a fetch or a pull.
+type movedRef struct {
+	Ref    string      `json:"ref"` // where it was written
+	Old    *objects.ID `json:"old,omitempty"`
+	New    *objects.ID `json:"new,omitempty"`
+	Status string      `json:"status"` // see the constants
+}
+
+// What becomes of a ref.
+const (
+	refUpToDate = "up to date"
+	refCreated  = "new"
+	refUpdated  = "updated"
+	refMerged   = "merged"
+	refForced   = "forced"
+	refDeleted  = "deleted"
+	refPulled   = "pulled" // a push found that the branch here was behind
+)
+
+func moved(name refs.Name, old, now objects.ID, status string) movedRef {
+	m := movedRef{Ref: string(name), Status: status}
+	if !old.IsZero() {
+		m.Old = &old
+	}
+	if !now.IsZero() {
+		m.New = &now
+	}
+	return m
+}
+
+// An exchangedJSON is what --json says of a push, a fetch or a pull.
+type exchangedJSON struct {
+	Remote  string        `json:"remote"`
+	DryRun  bool          `json:"dryRun,omitempty"`
+	Refs    []movedRef    `json:"refs"`
+	Objects int           `json:"objects"`
+	Bytes   int64         `json:"bytes"` // of packs
+	Packs   int           `json:"packs"`
+	Settled []settledJSON `json:"settled,omitempty"`
+}
+
+// show tells what a push, fetch or pull came to: a line for each ref that moved,
+// or one for all.
+func (x *exchange) show(ctx context.Context, verb string, dryRun bool, list []movedRef) error {
+	settled := x.settledEntries(ctx)
+	x.warnOfSettled(settled)
+	if list == nil {
+		list = []movedRef{}
+	}
+	if x.s.json {
+		return x.s.answer(exchangedJSON{x.m.String(), dryRun, list, x.stats.Objects, x.stats.Bytes, x.stats.Packs, settled})
+	}
+	var parts []string
+	for _, m := range list {
+		if m.Status == refUpToDate {
+			continue
+		}
+		part := shown(refs.Name(m.Ref).Short()) + " " + m.Status
+		if m.New != nil {
+			part += " " + m.New.Short()
+		}
+		parts = append(parts, part)
+	}
+	if dryRun {
+		verb += " (dry run)"
+	}
+	switch {
+	case len(parts) == 0 && x.stats.Objects == 0:
+		x.s.say("%s %s: everything is up to date", verb, shown(x.m.String()))
+		return nil
+	case len(parts) == 0:
+		parts = append(parts, "no branch moved")
+	}
+	x.s.say("%s %s: %s (%s, %s)", verb, shown(x.m.String()), strings.Join(parts, ", "), counted(x.stats.Objects, "object"), size(x.stats.Bytes))
+	return nil
+}

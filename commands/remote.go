@@ -1,0 +1,224 @@
+package commands
+
+import (
+	"context"
+	"fmt"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/urfave/cli/v2"
+
+	"github.com/cache-tool/cache-tool/objects"
+	"github.com/cache-tool/cache-tool/refs"
+	"github.com/cache-tool/cache-tool/repo"
+)
+
+func remoteCommand(s *session) *cli.Command {
+	var lazy bool
+	return &cli.Command{
+		Name:      "remote",
+		Category:  categoryRemote,
+		Usage:     "say where other stores are",
+		ArgsUsage: "[list] | add NAME URL | show NAME | remove NAME | set-url NAME URL",
+		Description: text(`
+A remote is another store that this one is pushed to and pulled from. Its URL is
+the path of another repository, which is made if it is not there; or
+
+  bucket+file:///srv/cache      a directory on a share, that many machines mount
+  dav+https://host/path         a directory on a WebDAV server
+  https://host                  a cache-tool server
+
+Passwords have no place in a URL: they come from ~/.netrc, tokens from
+$CACHE_TOOL_TOKEN.`, `
+cache-tool remote add origin dav+https://cache.example.org/team`),
+		Flags: []cli.Flag{boolFlag(&lazy, "with add: fetch only what is needed, when it is needed", "lazy")},
+		Action: func(c *cli.Context) error {
+			verb, args := c.Args().First(), c.Args().Tail()
+			if verb == "" {
+				verb = "list"
+			}
+			want, ok := map[string]int{"list": 0, "add": 2, "show": 1, "remove": 1, "set-url": 2}[verb]
+			if !ok {
+				return usagef("%q: want list, add, show, remove or set-url", verb)
+			}
+			if len(args) != want {
+				return usagef("remote %s wants %s, got %d", verb, counted(want, "argument"), len(args))
+			}
+			open := s.open
+			if verb == "add" {
+				open = s.openToWrite
+			}
+			r, err := open(c.Context)
+			if err != nil {
+				return err
+			}
+			switch verb {
+			case "add":
+				return s.addRemote(c.Context, r, args[0], args[1], lazy)
+			case "show":
+				return s.showRemote(c.Context, r, args[0])
+			case "remove":
+				return s.removeRemote(c.Context, r, args[0])
+			case "set-url":
+				return s.setRemoteURL(c.Context, r, args[0], args[1])
+			}
+			return s.listRemotes(r)
+		},
+	}
+}
+
+// A remoteJSON is what --json says of a remote.
+type remoteJSON struct {
+	Name string    `json:"name"`
+	URL  string    `json:"url"`
+	Lazy bool      `json:"lazy,omitempty"`
+	Refs []refJSON `json:"refs,omitempty"`
+}
+
+type refJSON struct {
+	Ref    string     `json:"ref"`
+	Commit objects.ID `json:"commit"`
+}
+
+func (s *session) listRemotes(r *repo.Repo) error {
+	list := []remoteJSON{}
+	width := 0
+	for _, name := range remoteNames(r) {
+		m, err := s.remoteNamed(r, name)
+		if err != nil {
+			return err
+		}
+		list = append(list, remoteJSON{Name: m.name, URL: m.url, Lazy: m.lazy})
+		width = max(width, len(shown(name)))
+	}
+	if s.json {
+		return s.answer(map[string]any{"remotes": list})
+	}
+	for _, m := range list {
+		lazy := ""
+		if m.Lazy {
+			lazy = "  (lazy)"
+		}
+		s.printf("%-*s  %s%s\n", width, shown(m.Name), shown(m.URL), lazy)
+	}
+	return nil
+}
+
+func (s *session) addRemote(ctx context.Context, r *repo.Repo, name, url string, lazy bool) error {
+	if err := refs.Remote(name, "main").Check(); err != nil || strings.ContainsAny(name, "/.\"\\\n") {
+		return usagef("%s: no name for a remote: letters, digits, dashes", shown(name))
+	}
+	if slices.Contains(remoteNames(r), name) {
+		return withHint(fmt.Errorf("remote %s exists already", shown(name)), fmt.Sprintf(`"cache-tool remote set-url %s URL" says where it is now`, name))
+	}
+	return s.writeRemote(ctx, r, name, url, lazy)
+}
+
+func (s *session) setRemoteURL(ctx context.Context, r *repo.Repo, name, url string) error {
+	m, err := s.remoteNamed(r, name)
+	if err == nil && m.name == "" {
+		err = fmt.Errorf("%s: no such remote", shown(name))
+	}
+	if err != nil {
+		return err
+	}
+	return s.writeRemote(ctx, r, name, url, m.lazy)
+}
+
+func (s *session) writeRemote(ctx context.Context, r *repo.Repo, name, url string, lazy bool) error {
+	if err := checkURL(url); err != nil {
+		return err
+	}
+	if !strings.Contains(url, "://") {
+		// Commands run in other directories, too.
+		abs, err := filepath.Abs(url)
+		if err != nil {
+			return err
+		}
+		url = abs
+	}
+	if err := r.Config.Set(ctx, "remote."+name+".url", url); err != nil {
+		return err
+	}
+	if lazy {
+		if err := r.Config.Set(ctx, "remote."+name+".lazy", "true"); err != nil {
+			return err
+		}
+	}
+	if s.json {
+		return s.answer(remoteJSON{Name: name, URL: url, Lazy: lazy})
+	}
+	s.say("remote %s is %s", shown(name), shown(url))
+	return nil
+}
+
+// removeRemote forgets a remote, and where its branches were. What a lazy
+// repository has not fetched from it is then missing: that is asked for first.
+func (s *session) removeRemote(ctx context.Context, r *repo.Repo, name string) error {
+	m, err := s.remoteNamed(r, name)
+	if err != nil {
+		return err
+	}
+	if m.lazy {
+		return withHint(fmt.Errorf("remote %s has what this repository lacks", shown(name)),
+			fmt.Sprintf(`"cache-tool fetch --all-content %s" brings it here; then the remote can be removed`, name))
+	}
+	var updates []refs.Update
+	for ref, err := range r.Refs.All(ctx, "refs/remotes/"+name+"/") {
+		if err != nil {
+			return err
+		}
+		updates = append(updates, refs.Update{Name: ref.Name, Old: ref.ID, Reason: "remote: removed"})
+	}
+	for _, pair := range r.Config.List() {
+		ours := strings.HasPrefix(pair[0], "remote."+name+".") || strings.HasPrefix(pair[0], "branch.") && strings.HasSuffix(pair[0], ".remote") && pair[1] == name
+		if ours {
+			if err := r.Config.Set(ctx, pair[0], ""); err != nil {
+				return err
+			}
+		}
+	}
+	if err := r.Refs.Apply(ctx, updates...); err != nil {
+		return err
+	}
+	if s.json {
+		return s.answer(remoteJSON{Name: name, URL: m.url})
+	}
+	s.say("removed remote %s", shown(name))
+	return nil
+}
+
+// showRemote asks a remote for its refs.
+func (s *session) showRemote(ctx context.Context, r *repo.Repo, name string) error {
+	m, err := s.remoteNamed(r, name)
+	if err != nil {
+		return err
+	}
+	x, err := s.exchangeWith(ctx, r, m, false)
+	if err != nil {
+		return err
+	}
+	document := remoteJSON{Name: m.name, URL: m.url, Lazy: m.lazy}
+	for ref, id := range x.there {
+		document.Refs = append(document.Refs, refJSON{string(ref), id})
+	}
+	slices.SortFunc(document.Refs, func(a, b refJSON) int { return strings.Compare(a.Ref, b.Ref) })
+	if s.json {
+		return s.answer(document)
+	}
+	s.printf("%s\n", shown(m.url))
+	for _, ref := range document.Refs {
+		here := ""
+		if tracking := x.tracking(refs.Name(ref.Ref)); tracking != "" {
+			switch id, err := r.Refs.Get(ctx, tracking); {
+			case err != nil:
+				here = "  (new)"
+			case id != ref.Commit:
+				here = "  (seen last at " + id.Short() + ")"
+			}
+		}
+		s.printf("%s  %s%s\n", ref.Commit.Short(), shown(refs.Name(ref.Ref).Short()), here)
+	}
+	return nil
+}

@@ -1,0 +1,227 @@
+package commands
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/cache-tool/cache-tool/refs"
+	"github.com/cache-tool/cache-tool/repo"
+	"github.com/cache-tool/cache-tool/sync/auth"
+	"github.com/cache-tool/cache-tool/sync/remote"
+	"github.com/cache-tool/cache-tool/sync/remote/bucket"
+	"github.com/cache-tool/cache-tool/sync/remote/dir"
+	"github.com/cache-tool/cache-tool/sync/remote/httpremote"
+	"github.com/cache-tool/cache-tool/sync/remote/peer"
+	"github.com/cache-tool/cache-tool/sync/remote/webdav"
+)
+
+// originName is the remote that clone makes, and that is meant where none is named.
+const originName = "origin"
+
+// A remoteStore is a remote as it is configured, or as it was typed.
+type remoteStore struct {
+	name string // empty if it was named by its URL
+	url  string
+	lazy bool
+}
+
+// String is how messages call it.
+func (m remoteStore) String() string {
+	if m.name != "" {
+		return m.name
+	}
+	return m.url
+}
+
+// setting returns one of the remote's settings; the default for a URL.
+func (m remoteStore) setting(r *repo.Repo, key string) string {
+	value, err := r.Config.Get("remote." + m.name + "." + key)
+	if m.name == "" || err != nil {
+		return ""
+	}
+	return value
+}
+
+// isInsecure reports whether passwords and tokens may go to the remote unencrypted.
+func (m remoteStore) isInsecure(r *repo.Repo) bool { return m.setting(r, "insecure") == "true" }
+
+// remoteNames returns the names of the remotes that are configured.
+func remoteNames(r *repo.Repo) []string {
+	var names []string
+	for _, pair := range r.Config.List() {
+		if rest, ok := strings.CutPrefix(pair[0], "remote."); ok {
+			if name, ok := strings.CutSuffix(rest, ".url"); ok {
+				names = append(names, name)
+			}
+		}
+	}
+	return names
+}
+
+// remoteNamed returns the remote with this name or URL.
+func (s *session) remoteNamed(r *repo.Repo, name string) (remoteStore, error) {
+	if at, err := r.Config.Get("remote." + name + ".url"); err == nil && at != "" {
+		m := remoteStore{name: name, url: at}
+		m.lazy = m.setting(r, "lazy") == "true"
+		return m, nil
+	}
+	if strings.Contains(name, "://") || strings.ContainsRune(name, filepath.Separator) || name == "." || name == ".." {
+		return remoteStore{url: name}, checkURL(name)
+	}
+	err := fmt.Errorf("%s: no such remote", shown(name))
+	if names := remoteNames(r); len(names) > 0 {
+		return remoteStore{}, withHint(err, "there are: "+strings.Join(names, ", "))
+	}
+	return remoteStore{}, withHint(err, fmt.Sprintf(`"cache-tool remote add %s URL" makes one`, name))
+}
+
+// remoteFor returns the remote that is meant by name, or for branch if name is
+// empty: the branch's own, else origin, else the only one.
+func (s *session) remoteFor(r *repo.Repo, name string, branch refs.Name) (remoteStore, error) {
+	if name == "" {
+		name, _ = r.Config.Get("branch." + branch.Short() + ".remote")
+	}
+	if name != "" {
+		return s.remoteNamed(r, name)
+	}
+	names := remoteNames(r)
+	for _, n := range names {
+		if n == originName {
+			return s.remoteNamed(r, n)
+		}
+	}
+	switch len(names) {
+	case 1:
+		return s.remoteNamed(r, names[0])
+	case 0:
+		return remoteStore{}, withHint(errors.New("there is no remote"), fmt.Sprintf(`"cache-tool remote add %s URL" makes one`, originName))
+	}
+	return remoteStore{}, withHint(errors.New("which remote?"), "there are: "+strings.Join(names, ", "),
+		fmt.Sprintf(`"cache-tool config set branch.%s.remote NAME" chooses one for the branch`, branch.Short()))
+}
+
+// checkURL refuses what is no place for a store, and passwords: URLs are stored
+// and printed.
+func checkURL(raw string) error {
+	scheme, _, ok := strings.Cut(raw, "://")
+	if !ok {
+		if raw == "" {
+			return usagef("the URL is empty")
+		}
+		return nil
+	}
+	switch scheme {
+	case "file", "bucket+file", "dav+http", "dav+https", "http", "https":
+	case "dav", "webdav":
+		return &usageError{fmt.Sprintf("%s://: no such kind of remote", scheme), []string{"dav+https://… or dav+http://… is a WebDAV server"}}
+	default:
+		return &usageError{fmt.Sprintf("%s://: no such kind of remote", shown(scheme)),
+			[]string{"a path or file:// is a repository, bucket+file:// a directory on a share, dav+https:// WebDAV, https:// a server"}}
+	}
+	u, err := url.Parse(raw)
+	if err != nil {
+		return usagef("%s: %v", shown(scheme+"://…"), errors.Unwrap(err))
+	}
+	if _, secret := u.User.Password(); secret {
+		return &usageError{"the URL holds a password, and URLs are stored and printed",
+			[]string{"put it into ~/.netrc, or a token into $CACHE_TOOL_TOKEN, and leave it out of the URL"}}
+	}
+	if strings.HasSuffix(scheme, "file") && u.Host != "" && u.Host != "localhost" {
+		return usagef("%s: a host in a URL of files: write %s:///…", raw, scheme)
+	}
+	return nil
+}
+
+// connect opens a conversation with a remote. It does not touch the network yet.
+// With toWrite a repository is made that is not there.
+func (s *session) connect(ctx context.Context, r *repo.Repo, m remoteStore, toWrite bool) (remote.Remote, error) {
+	scheme, rest, ok := strings.Cut(m.url, "://")
+	if !ok {
+		scheme, rest = "file", m.url
+	}
+	switch scheme {
+	case "file":
+		path, err := pathOf(m.url, rest, ok)
+		if err != nil {
+			return nil, err
+		}
+		return s.openPeer(ctx, r, path, toWrite)
+	case "bucket+file":
+		path, err := pathOf(m.url, rest, ok)
+		return bucket.Open(dir.Open(path)), err
+	case "dav+http", "dav+https":
+		config, err := tlsOf(r, m)
+		if err != nil {
+			return nil, err
+		}
+		b, err := webdav.Open(m.url, webdav.Options{Credentials: credentials(), Unencrypted: m.isInsecure(r), TLS: config})
+		if err != nil {
+			return nil, err
+		}
+		return bucket.Open(b), nil
+	case "http", "https":
+		config, err := tlsOf(r, m)
+		if err != nil {
+			return nil, err
+		}
+		return httpremote.Open(m.url, httpremote.Options{Unencrypted: m.isInsecure(r), TLS: config})
+	}
+	return nil, checkURL(m.url)
+}
+
+// pathOf returns the path in a URL of files, or the path that stands for one.
+func pathOf(raw, path string, isURL bool) (string, error) {
+	if !isURL {
+		return path, nil
+	}
+	u, err := url.Parse(raw)
+	if err != nil {
+		return "", err
+	}
+	if !filepath.IsAbs(u.Path) {
+		return "", usagef("%s: want an absolute path", raw)
+	}
+	return u.Path, nil
+}
+
+// openPeer opens another repository. One that is to be written to is made.
+func (s *session) openPeer(ctx context.Context, r *repo.Repo, path string, toWrite bool) (remote.Remote, error) {
+	open := repo.Open
+	if toWrite {
+		open = repo.OpenOrInit
+	}
+	there, err := open(ctx, path, repo.Options{Warn: func(err error) { s.warn("%s: %v", path, err) }})
+	if errors.Is(err, repo.ErrNotRepository) {
+		return nil, withHint(err, "the first push makes it; a directory on a share is bucket+file://"+path)
+	}
+	if err != nil {
+		return nil, err
+	}
+	s.closers = append(s.closers, there.Close)
+	if there.ID() == r.ID() && samePlace(there.Dir, r.Dir) {
+		return nil, fmt.Errorf("%s is this repository itself", path)
+	}
+	return peer.New(there.DB, there.Refs, there.Shallow), nil
+}
+
+func samePlace(a, b string) bool {
+	x, errA := os.Stat(a)
+	y, errB := os.Stat(b)
+	return errA == nil && errB == nil && os.SameFile(x, y)
+}
+
+// credentials are what the environment says; without them ~/.netrc counts.
+func credentials() auth.Credentials {
+	return auth.Credentials{Token: os.Getenv("CACHE_TOOL_TOKEN")}
+}
+
+// tlsOf returns what a remote's settings say about certificates; nil if nothing.
+func tlsOf(r *repo.Repo, m remoteStore) (*tls.Config, error) {
+	return auth.TLSFiles{CA: m.setting(r, "caFile"), Cert: m.setting(r, "certFile"), Key: m.setting(r, "keyFile")}.Config()
+}

@@ -1,0 +1,442 @@
+package odb
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"slices"
+
+	"github.com/cache-tool/cache-tool/objects"
+	"github.com/cache-tool/cache-tool/objects/compress"
+	"github.com/cache-tool/cache-tool/objects/pack"
+)
+
+// A Parcel is some of the store's objects on their way to another store, in one
+// pack. Blocks of which all is wanted travel as they are, without being decoded.
+type Parcel struct {
+	db     *DB
+	blocks []parcelBlock
+	size   int64
+	last   bool
+}
+
+// ParcelOptions say how objects are parcelled. The zero value works.
+type ParcelOptions struct {
+	// Size is about how many bytes a parcel has, as stored. Zero is 64 MiB.
+	Size int64
+
+	// Base reports whether the receiver has a tree, so that others may come as
+	// their differences to it. (Those that come along it has, too.)
+	Base func(tree objects.ID) bool
+}
+
+const (
+	defaultParcel = 64 << 20
+	mixedParcel   = 1 << 20 // up to this size all goes into one parcel
+)
+
+// A parcelBlock is what is wanted of one block.
+type parcelBlock struct {
+	pack    *stored
+	index   *pack.Index
+	info    pack.BlockInfo
+	records []parcelRecord // in order
+}
+
+type parcelRecord struct {
+	id    objects.ID
+	entry pack.Entry
+	whole bool // a delta whose base the receiver lacks: it goes as the tree that it stands for
+}
+
+// Parcels puts the objects and chunks with these ids into parcels, in the order
+// in which they are stored, but what others are made of before them: see Last. A
+// big blob is its recipe: its chunks are asked for by their own ids; see Chunks.
+// What is not there is objects.ErrNotFound.
+func (db *DB) Parcels(ctx context.Context, ids []objects.ID, o ParcelOptions) ([]*Parcel, error) {
+	if o.Size <= 0 {
+		o.Size = defaultParcel
+	}
+	all, err := db.locate(ctx, ids)
+	if err != nil {
+		return nil, err
+	}
+	c := parceller{db: db, o: o, trees: map[objects.ID]*Parcel{}}
+	for len(all) > 0 {
+		n := 1
+		for n < len(all) && all[n].sharesBlock(&all[0]) {
+			n++
+		}
+		if err := c.add(all[:n]); err != nil {
+			return nil, err
+		}
+		all = all[n:]
+	}
+	return c.parcels, c.deltas(ctx)
+}
+
+// located is an object and where it is.
+type located struct {
+	id    objects.ID
+	hit   hit
+	block int
+}
+
+// rank says what must come before what: pieces before what is made of them.
+func (l *located) rank() int {
+	switch t := l.hit.entry.Type; {
+	case t.IsMeta():
+		return 2
+	case t == pack.Recipe:
+		return 1
+	}
+	return 0
+}
+
+func (l *located) sharesBlock(other *located) bool {
+	return l.hit.pack == other.hit.pack && l.block == other.block && l.rank() == other.rank()
+}
+
+// locate finds objects, and sorts them by rank and by where they are, the oldest
+// pack first.
+func (db *DB) locate(ctx context.Context, ids []objects.ID) ([]located, error) {
+	s, err := db.packs()
+	if err != nil {
+		return nil, err
+	}
+	order := make(map[*stored]int, len(s.packs))
+	for i, p := range s.packs {
+		order[p] = -i
+	}
+	all := make([]located, len(ids))
+	for i := range ids {
+		l := &all[i]
+		l.id = ids[i]
+		err := db.eachCopy(ctx, ids[i], func(h hit) (err error) {
+			l.hit = h
+			l.block, err = h.index.BlockOf(h.entry.Record)
+			return err
+		})
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", ids[i], err)
+		}
+	}
+	slices.SortFunc(all, func(a, b located) int {
+		return cmp.Or(cmp.Compare(a.rank(), b.rank()), cmp.Compare(order[a.hit.pack], order[b.hit.pack]),
+			cmp.Compare(a.hit.entry.Record, b.hit.entry.Record))
+	})
+	return slices.CompactFunc(all, func(a, b located) bool { return a.id == b.id }), nil
+}
+
+// A parceller cuts what is located into parcels.
+type parceller struct {
+	db      *DB
+	o       ParcelOptions
+	parcels []*Parcel
+	total   int64
+	trees   map[objects.ID]*Parcel // whole ones, and where they are
+}
+
+// add adds what is wanted of one block.
+func (c *parceller) add(some []located) error {
+	first := some[0]
+	info, err := first.hit.index.Block(first.block)
+	if err != nil {
+		return err
+	}
+	b := parcelBlock{pack: first.hit.pack, index: first.hit.index, info: info}
+	size := int64(0)
+	for _, l := range some {
+		b.records = append(b.records, parcelRecord{id: l.id, entry: l.hit.entry})
+		size += int64(l.hit.entry.Size)
+	}
+	if info.Raw > 0 {
+		size = size * int64(info.Stored) / int64(info.Raw)
+	}
+	p := c.next(first.rank() > 0, size)
+	p.blocks = append(p.blocks, b)
+	p.size += size
+	c.total += size
+	for _, r := range b.records {
+		if r.entry.Type == pack.Tree {
+			c.trees[r.id] = p
+		}
+	}
+	return nil
+}
+
+// next returns the parcel for size bytes more.
+func (c *parceller) next(last bool, size int64) *Parcel {
+	if n := len(c.parcels); n > 0 {
+		p := c.parcels[n-1]
+		if p.size+size <= c.o.Size && (p.last == last || c.total+size <= mixedParcel) {
+			p.last = p.last || last
+			return p
+		}
+	}
+	p := &Parcel{db: c.db, last: last}
+	c.parcels = append(c.parcels, p)
+	return p
+}
+
+// deltas marks those whose base the receiver will not have before them as a whole
+// tree.
+func (c *parceller) deltas(ctx context.Context) error {
+	for _, p := range c.parcels {
+		for _, b := range p.blocks {
+			for i := range b.records {
+				r := &b.records[i]
+				if r.entry.Type != pack.Delta {
+					continue
+				}
+				base, err := c.db.baseOf(hit{b.pack, b.index, r.entry})
+				// One that can't be read now is looked for elsewhere when it is written.
+				r.whole = err != nil || c.trees[base] != p && (c.o.Base == nil || !c.o.Base(base))
+			}
+		}
+	}
+	return ctx.Err()
+}
+
+// baseOf returns the base of a delta.
+func (db *DB) baseOf(h hit) (objects.ID, error) {
+	record, b, err := db.record(h)
+	if err != nil {
+		return objects.ID{}, err
+	}
+	defer b.release()
+	d, err := pack.ParseDelta(record)
+	return d.Base, err
+}
+
+// Last reports whether a parcel holds what is made of what others hold: it is to
+// be sent when they have arrived, one such after the other.
+func (p *Parcel) Last() bool { return p.last }
+
+// Size returns about how many bytes the parcel's pack has.
+func (p *Parcel) Size() int64 { return p.size }
+
+// Objects returns how many objects and chunks are in the parcel.
+func (p *Parcel) Objects() int {
+	n := 0
+	for _, b := range p.blocks {
+		n += len(b.records)
+	}
+	return n
+}
+
+// WriteTo appends what is in the parcel to a pack.
+func (p *Parcel) WriteTo(ctx context.Context, w *pack.Writer) error {
+	return p.each(ctx, func(stored []byte, records []pack.Record) error {
+		_, err := w.Append(stored, records)
+		return err
+	})
+}
+
+// Adopt adds what is in a parcel of another store. Unlike Receive it believes
+// what that store's indexes say: objects are proven when they are read.
+func (b *Batch) Adopt(ctx context.Context, p *Parcel) error {
+	return p.each(ctx, b.appendBlock)
+}
+
+// each hands out the blocks of the parcel's pack.
+func (p *Parcel) each(ctx context.Context, fn func(stored []byte, records []pack.Record) error) error {
+	w := parcelWriter{db: p.db, fn: fn}
+	defer w.close()
+	for _, b := range p.blocks {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		if err := w.block(ctx, b); err != nil {
+			return err
+		}
+	}
+	return w.flush()
+}
+
+// A parcelWriter copies blocks, and packs anew what is only wanted in part.
+type parcelWriter struct {
+	db *DB
+	fn func(stored []byte, records []pack.Record) error
+
+	buf, out []byte
+	data     pack.Data
+	open     pack.Block
+	limit    int // bytes of the open block
+	encoder  *compress.Encoder
+}
+
+func (w *parcelWriter) block(ctx context.Context, b parcelBlock) error {
+	stored, err := b.pack.file.ReadStored(b.info, w.buf)
+	n := 0
+	if err == nil {
+		w.buf = stored
+		n, err = pack.CheckBlock(stored)
+	}
+	if err != nil {
+		return w.elsewhere(ctx, b, err)
+	}
+	if n == len(b.records) && !slices.ContainsFunc(b.records, func(r parcelRecord) bool { return r.whole }) && int(b.info.Raw) >= worthKeeping {
+		records := make([]pack.Record, n)
+		for i, r := range b.records {
+			records[i] = pack.Record{ID: r.id, Type: r.entry.Type, Size: r.entry.Size}
+		}
+		return w.fn(stored, records)
+	}
+	if err := w.data.Decode(stored); err != nil {
+		return w.elsewhere(ctx, b, err)
+	}
+	w.limit = max(SmallBlock, min(int(b.info.Raw), BigBlock))
+	for _, r := range b.records {
+		i := int(r.entry.Record - b.info.First)
+		if i >= w.data.Len() || r.whole {
+			if err := w.another(ctx, r); err != nil {
+				return err
+			}
+			continue
+		}
+		t, body := w.data.Record(i)
+		if t != r.entry.Type || len(body) != int(r.entry.Size) {
+			return badRecord(r.entry)
+		}
+		if err := w.put(r.id, t, body); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// worthKeeping is from how many bytes on a block is not packed anew together
+// with others.
+const worthKeeping = metaBlock / 2
+
+// elsewhere takes what is wanted of a block that can't be read from other packs:
+// it is damaged, or its pack was merged into another one.
+func (w *parcelWriter) elsewhere(ctx context.Context, b parcelBlock, why error) error {
+	if !errors.Is(why, fs.ErrNotExist) && !errors.Is(why, pack.ErrBadPack) {
+		return why
+	}
+	for _, r := range b.records {
+		if err := w.another(ctx, r); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// another puts a record as some pack has it, and a tree whole.
+func (w *parcelWriter) another(ctx context.Context, r parcelRecord) error {
+	if r.entry.Type.IsMeta() {
+		k, body, err := w.db.ReadBytes(ctx, r.id)
+		if err != nil {
+			return fmt.Errorf("%s: %w", r.id, err)
+		}
+		return w.put(r.id, pack.Type(k), body)
+	}
+	t, body, err := w.db.rawRecord(ctx, r.id)
+	if err != nil {
+		return fmt.Errorf("%s: %w", r.id, err)
+	}
+	return w.put(r.id, t, body)
+}
+
+func (w *parcelWriter) put(id objects.ID, t pack.Type, body []byte) error {
+	copy(w.open.Space(len(body)), body)
+	w.open.Add(pack.Record{ID: id, Type: t, Size: uint32(len(body))})
+	if w.open.Len() < max(w.limit, SmallBlock) {
+		return nil
+	}
+	return w.flush()
+}
+
+func (w *parcelWriter) flush() error {
+	if len(w.open.Records) == 0 {
+		return nil
+	}
+	if w.encoder == nil {
+		w.encoder = compress.GetEncoder(DefaultLevel, w.open.Len())
+	}
+	w.out = w.open.AppendTo(w.out[:0], w.encoder)
+	err := w.fn(w.out, w.open.Records)
+	w.open.Reset()
+	return err
+}
+
+func (w *parcelWriter) close() {
+	if w.encoder != nil {
+		compress.PutEncoder(w.encoder)
+	}
+}
+
+// Chunks calls fn for each chunk of those blobs among ids that are stored in
+// chunks, in their order. Other objects are passed over.
+func (db *DB) Chunks(ctx context.Context, ids []objects.ID, fn func(blob, chunk objects.ID) error) error {
+	for _, id := range ids {
+		t, err := db.typeOf(ctx, id)
+		if err != nil {
+			return fmt.Errorf("%s: %w", id, err)
+		}
+		if t != pack.Recipe {
+			continue
+		}
+		_, record, err := db.rawRecord(ctx, id)
+		if err != nil {
+			return fmt.Errorf("%s: %w", id, err)
+		}
+		recipe, err := pack.ParseRecipe(record)
+		if err != nil {
+			return fmt.Errorf("blob %s: %w", id, err)
+		}
+		for i := range recipe.Len() {
+			if err := fn(id, recipe.Piece(i).ID); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// MissingWhole returns those of ids that are not stored as whole trees, in order.
+func (db *DB) MissingWhole(ctx context.Context, ids []objects.ID) ([]objects.ID, error) {
+	var missing []objects.ID
+	for _, id := range ids {
+		err := db.eachCopy(ctx, id, func(h hit) error {
+			if h.entry.Type != pack.Tree {
+				return errSkip
+			}
+			return nil
+		})
+		switch {
+		case errors.Is(err, objects.ErrNotFound):
+			missing = append(missing, id)
+		case err != nil:
+			return nil, err
+		}
+	}
+	return missing, nil
+}
+
+// Bases returns the bases of those of ids that are stored as deltas, each once.
+func (db *DB) Bases(ctx context.Context, ids []objects.ID) ([]objects.ID, error) {
+	var bases []objects.ID
+	seen := map[objects.ID]bool{}
+	for _, id := range ids {
+		err := db.eachCopy(ctx, id, func(h hit) error {
+			if h.entry.Type != pack.Delta {
+				return nil
+			}
+			base, err := db.baseOf(h)
+			if err == nil && !seen[base] {
+				seen[base] = true
+				bases = append(bases, base)
+			}
+			return err
+		})
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", id, err)
+		}
+	}
+	return bases, nil
+}

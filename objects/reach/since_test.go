@@ -1,0 +1,114 @@
+package reach_test
+
+import (
+	"fmt"
+	"maps"
+	"testing"
+
+	"pgregory.net/rapid"
+
+	"github.com/cache-tool/cache-tool/objects"
+	"github.com/cache-tool/cache-tool/objects/reach"
+)
+
+func since(t interface{ Fatal(...any) }, g *graph, tips, have []objects.ID, o reach.Options) map[objects.ID]objects.Kind {
+	got := map[objects.ID]objects.Kind{}
+	o.Visit = func(id objects.ID, k objects.Kind) error {
+		if _, twice := got[id]; twice {
+			return fmt.Errorf("%s visited twice", id)
+		}
+		got[id] = k
+		return nil
+	}
+	if err := reach.Since(ctx, &g.store, tips, have, o); err != nil {
+		t.Fatal(err)
+	}
+	return got
+}
+
+func TestSinceLeavesNothingOut(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		g := aGraph.Draw(t, "graph")
+		tips := rapid.SliceOfN(rapid.SampledFrom(g.ids()), 1, 3).Draw(t, "tips")
+		have := rapid.SliceOfN(rapid.SampledFrom(g.ids()), 0, 3).Draw(t, "have")
+		got := since(t, g, tips, have, reach.Options{CheckBlobs: rapid.Bool().Draw(t, "blobs")})
+
+		all := g.reachable(tips, func(objects.ID) bool { return false })
+		var commits []objects.ID // of the others nothing is told
+		for _, id := range have {
+			if g.kinds[id] == objects.Commit {
+				commits = append(commits, id)
+			}
+		}
+		theirs := g.reachable(commits, func(objects.ID) bool { return false })
+		for id, k := range all {
+			if _, ok := theirs[id]; !ok && got[id] != k {
+				t.Errorf("%s %s is left out", k, id)
+			}
+		}
+		for id := range got {
+			if _, ok := all[id]; !ok {
+				t.Errorf("%s is not reachable", id)
+			}
+		}
+	})
+}
+
+func TestSinceVisitsWhatIsNew(t *testing.T) {
+	g := newGraph()
+	same := g.tree(file("x", g.blob("x")))
+	deep := func(text string) objects.ID {
+		return g.tree(dir("a", g.tree(file("1", g.blob("1")), file("2", g.blob(text)))), dir("b", same))
+	}
+	first := g.commit("first", deep("old"))
+	second := g.commit("second", deep("new"), first)
+	third := g.commit("third", deep("old"), second) // back again
+	side := g.commit("side", same, first)
+	merge := g.commit("merge", deep("new"), second, side)
+	for _, tt := range []struct {
+		name       string
+		tips, have []objects.ID
+		want       int
+	}{
+		{"nothing", []objects.ID{first}, []objects.ID{first}, 0},
+		{"older", []objects.ID{first}, []objects.ID{second}, 0},
+		{"one", []objects.ID{second}, []objects.ID{first}, 4},          // commit, root, a, blob
+		{"back", []objects.ID{third}, []objects.ID{second}, 4},         // what is old again is not known to be
+		{"two", []objects.ID{third}, []objects.ID{first}, 8},           //
+		{"merged", []objects.ID{merge}, []objects.ID{second, side}, 1}, // its tree is that of a parent
+		{"side by side", []objects.ID{merge}, []objects.ID{second}, 4}, // commits merge and side, tree and blob of side
+		{"unrelated", []objects.ID{g.commit("other", same)}, nil, 3},   //
+		{"twice", []objects.ID{second, second, third}, []objects.ID{first}, 8},
+	} {
+		got := since(t, g, tt.tips, tt.have, reach.Options{})
+		if len(got) != tt.want {
+			t.Errorf("%s: %d objects, want %d", tt.name, len(got), tt.want)
+		}
+		maps.DeleteFunc(got, func(_ objects.ID, k objects.Kind) bool { return k != objects.Commit })
+		if commits := since(t, g, tt.tips, tt.have, reach.Options{Commits: true}); !maps.Equal(commits, got) {
+			t.Errorf("%s: %d commits, want %d", tt.name, len(commits), len(got))
+		}
+	}
+}
+
+func TestSinceShallow(t *testing.T) {
+	g := newGraph()
+	first := g.commit("first", g.tree(file("1", g.blob("1"))))
+	second := g.commit("second", g.tree(file("1", g.blob("1")), file("2", g.blob("2"))), first)
+	third := g.commit("third", g.tree(file("3", g.blob("3"))), second)
+	cut := reach.Options{Shallow: func(id objects.ID) bool { return id == second }}
+	g.store.Remove(first)
+	if got := since(t, g, []objects.ID{third}, nil, cut); len(got) != 7 {
+		t.Errorf("%d objects, want 2 commits, 2 trees, 3 blobs", len(got))
+	}
+	// Somebody has what is not here, and the other way round.
+	if got := since(t, g, []objects.ID{third}, []objects.ID{first, second}, cut); len(got) != 3 {
+		t.Errorf("%d objects, want 3", len(got))
+	}
+	g.store.Remove(second)
+	var missing []reach.Missing
+	o := reach.Options{Missing: func(m reach.Missing) error { missing = append(missing, m); return nil }}
+	if got := since(t, g, []objects.ID{third}, nil, o); len(got) != 3 || len(missing) != 1 || missing[0].ID != second {
+		t.Errorf("%d objects, missing %v", len(got), missing)
+	}
+}

@@ -1,0 +1,322 @@
+// Package peer makes a remote of another repository that this process can reach
+// by path. It goes through that repository's own locks and tables, as Git does,
+// so that any number of others may use it at the same time.
+//
+// The native server serves one, too: what comes in is proven here, whoever
+// brings it.
+package peer
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"iter"
+
+	"github.com/cache-tool/cache-tool/objects"
+	"github.com/cache-tool/cache-tool/objects/odb"
+	"github.com/cache-tool/cache-tool/objects/pack"
+	"github.com/cache-tool/cache-tool/objects/reach"
+	"github.com/cache-tool/cache-tool/refs"
+	"github.com/cache-tool/cache-tool/sync/remote"
+)
+
+// A Remote is a repository as a remote.Remote and a remote.PathFetcher. It may be
+// used from many goroutines at once, and for any number of conversations.
+type Remote struct {
+	db      *odb.DB
+	refs    refs.Store
+	shallow func() (map[objects.ID]bool, error)
+}
+
+// New returns the repository that has these objects and refs. Shallow returns
+// the commits whose parents were cut off; nil if there are none.
+func New(db *odb.DB, store refs.Store, shallow func() (map[objects.ID]bool, error)) *Remote {
+	if shallow == nil {
+		shallow = func() (map[objects.ID]bool, error) { return nil, nil }
+	}
+	return &Remote{db, store, shallow}
+}
+
+// Refs yields the refs whose names begin with prefix. They are listed first, so
+// that what is yielded is as near to one moment as it can be.
+func (r *Remote) Refs(ctx context.Context, prefix string) iter.Seq2[refs.Ref, error] {
+	return func(yield func(refs.Ref, error) bool) {
+		all, err := r.snapshot(ctx, prefix)
+		if err != nil {
+			yield(refs.Ref{}, err)
+			return
+		}
+		for _, ref := range all {
+			if !yield(ref, nil) {
+				return
+			}
+		}
+	}
+}
+
+// snapshot lists refs until two lists in a row are the same: they move one file
+// after the other, and several that move together must be seen together.
+func (r *Remote) snapshot(ctx context.Context, prefix string) ([]refs.Ref, error) {
+	const tries = 100
+	before, err := r.list(ctx, prefix)
+	for try := 0; err == nil && try < tries; try++ {
+		var now []refs.Ref
+		if now, err = r.list(ctx, prefix); err == nil && equal(before, now) {
+			return now, nil
+		}
+		before = now
+	}
+	return before, err
+}
+
+func equal(a, b []refs.Ref) bool {
+	if len(a) != len(b) {
+		return false
+	}
+	for i := range a {
+		if a[i] != b[i] {
+			return false
+		}
+	}
+	return true
+}
+
+func (r *Remote) list(ctx context.Context, prefix string) ([]refs.Ref, error) {
+	var all []refs.Ref
+	for ref, err := range r.refs.All(ctx, prefix) {
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, ref)
+	}
+	return all, nil
+}
+
+// Missing returns those of ids that the repository lacks.
+func (r *Remote) Missing(ctx context.Context, ids []objects.ID) ([]objects.ID, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	return r.db.Missing(ctx, ids)
+}
+
+// MissingBases returns those of ids that the repository does not keep as whole
+// trees.
+func (r *Remote) MissingBases(ctx context.Context, ids []objects.ID) ([]objects.ID, error) {
+	return r.db.MissingWhole(ctx, ids)
+}
+
+// Fetch returns a pack with what q asks for.
+func (r *Remote) Fetch(ctx context.Context, q remote.Request) (io.ReadCloser, error) {
+	ids, err := r.extent(ctx, q)
+	if err != nil {
+		return nil, err
+	}
+	have := map[objects.ID]bool{}
+	for _, id := range q.Have {
+		have[id] = true
+	}
+	return r.send(ctx, ids, func(tree objects.ID) bool { return have[tree] })
+}
+
+// extent returns what a request comes to.
+func (r *Remote) extent(ctx context.Context, q remote.Request) ([]objects.ID, error) {
+	if q.Extent == remote.Only {
+		return q.Want, ctx.Err()
+	}
+	shallow, err := r.shallow()
+	if err != nil {
+		return nil, err
+	}
+	var ids []objects.ID
+	err = reach.Since(ctx, r.db, q.Want, q.Have, reach.Options{
+		Commits: q.Extent == remote.History,
+		Shallow: func(id objects.ID) bool { return shallow[id] },
+		Visit: func(id objects.ID, _ objects.Kind) error {
+			if id != objects.EmptyTree {
+				ids = append(ids, id)
+			}
+			return nil
+		},
+	})
+	if err != nil || q.Extent != remote.Closure || len(q.Have) > 0 {
+		return ids, err
+	}
+	// Who has nothing has none of the chunks either: it need not ask for them, and
+	// what shares their blocks travels with them.
+	var chunks []objects.ID
+	seen := map[objects.ID]bool{}
+	err = r.db.Chunks(ctx, ids, func(_, chunk objects.ID) error {
+		if !seen[chunk] {
+			seen[chunk] = true
+			chunks = append(chunks, chunk)
+		}
+		return nil
+	})
+	return append(ids, chunks...), err
+}
+
+// send returns a pack with the objects that ids name.
+func (r *Remote) send(ctx context.Context, ids []objects.ID, base func(objects.ID) bool) (io.ReadCloser, error) {
+	parcels, err := r.db.Parcels(ctx, ids, odb.ParcelOptions{Base: base})
+	if err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	out, in := io.Pipe()
+	go func() {
+		buffered := bufio.NewWriterSize(in, 256<<10)
+		w := pack.NewWriter(buffered)
+		err := ctx.Err()
+		for _, p := range parcels {
+			if err == nil {
+				err = p.WriteTo(ctx, w)
+			}
+		}
+		if err == nil {
+			_, err = w.Finish()
+		}
+		if err == nil {
+			err = buffered.Flush()
+		}
+		in.CloseWithError(err) // nil is io.EOF
+	}()
+	return &body{out, cancel}, nil
+}
+
+// body is a pack that is being made. Closing it ends that.
+type body struct {
+	*io.PipeReader
+	cancel func()
+}
+
+func (b *body) Close() error {
+	b.cancel()
+	return b.PipeReader.Close()
+}
+
+// Upload adds the objects of a pack, each proven, those that are here already as
+// well.
+func (r *Remote) Upload(ctx context.Context, p io.ReaderAt, size int64) error {
+	return r.add(ctx, func(b *odb.Batch) error {
+		if _, err := b.Receive(ctx, io.NewSectionReader(p, 0, size)); err != nil {
+			return err
+		}
+		lacking, err := b.Prove(ctx, nil)
+		if err == nil && len(lacking) > 0 {
+			err = fmt.Errorf("%d parts of its objects are neither in it nor here: %s …: %w", len(lacking), lacking[0].Short(), objects.ErrNotFound)
+		}
+		return err
+	})
+}
+
+// Take adds what is in parcels of a store in this process. Their blocks are copied
+// as they are, and proven when they are read.
+func (r *Remote) Take(ctx context.Context, parcels []*odb.Parcel, done func(*odb.Parcel)) error {
+	return r.add(ctx, func(b *odb.Batch) error {
+		for _, p := range parcels {
+			if err := b.Adopt(ctx, p); err != nil {
+				return err
+			}
+			done(p)
+		}
+		return nil
+	})
+}
+
+// maxWaiting is how many bytes of a pack may be recipes, and deltas of what the
+// repository lacks.
+const maxWaiting = 128 << 20
+
+func (r *Remote) add(ctx context.Context, fill func(*odb.Batch) error) error {
+	b, err := r.db.NewBatch(ctx, odb.BatchOptions{Waiting: maxWaiting, ProveKnown: true})
+	if err != nil {
+		return err
+	}
+	defer b.Close()
+	if err := fill(b); err != nil {
+		return fmt.Errorf("upload: %w", err)
+	}
+	return b.Commit(ctx, odb.Durable)
+}
+
+// Update moves refs. What they are moved to must be there with all that it leads
+// to: objects.ErrNotFound says what is not.
+func (r *Remote) Update(ctx context.Context, updates ...refs.Update) error {
+	// From the look to the move nothing that was found may go.
+	b, err := r.db.NewBatch(ctx, odb.BatchOptions{})
+	if err != nil {
+		return err
+	}
+	defer b.Close()
+	if err := r.complete(ctx, updates); err != nil {
+		return err
+	}
+	return r.refs.Apply(ctx, updates...)
+}
+
+// complete looks whether all is there that the new values lead to and the old
+// ones do not.
+func (r *Remote) complete(ctx context.Context, updates []refs.Update) error {
+	var tips, have []objects.ID
+	for _, u := range updates {
+		if err := u.Name.Check(); err != nil {
+			return err
+		}
+		if u.New.IsZero() || u.New == u.Old {
+			continue
+		}
+		if err := r.fits(ctx, u); err != nil {
+			return err
+		}
+		tips = append(tips, u.New)
+		// Only what a ref does lead to now is known to be complete.
+		if now, err := r.refs.Get(ctx, u.Name); err == nil {
+			have = append(have, now)
+		}
+	}
+	if len(tips) == 0 {
+		return ctx.Err()
+	}
+	all, err := r.list(ctx, "refs/heads/")
+	if err != nil {
+		return err
+	}
+	for _, ref := range all[:min(len(all), someTips)] {
+		have = append(have, ref.ID)
+	}
+	shallow, err := r.shallow()
+	if err != nil {
+		return err
+	}
+	return reach.Since(ctx, r.db, tips, have, reach.Options{
+		CheckBlobs: true,
+		Shallow:    func(id objects.ID) bool { return shallow[id] },
+	})
+}
+
+// someTips is how many branches a new commit is compared with. More make it no
+// safer, only quicker where it comes from one of them.
+const someTips = 32
+
+// fits refuses to make a branch of what is no commit.
+func (r *Remote) fits(ctx context.Context, u refs.Update) error {
+	k, _, err := r.db.Stat(ctx, u.New)
+	switch {
+	case errors.Is(err, objects.ErrNotFound):
+		return fmt.Errorf("%s: %s: %w", u.Name, u.New.Short(), objects.ErrNotFound)
+	case err != nil:
+		return err
+	case u.Name.IsBranch() && k != objects.Commit:
+		return fmt.Errorf("%s: %w: %s is a %s", u.Name, remote.ErrNotCommit, u.New.Short(), k)
+	}
+	return nil
+}
+
+var (
+	_ remote.Remote      = (*Remote)(nil)
+	_ remote.PathFetcher = (*Remote)(nil)
+	_ remote.BaseProber  = (*Remote)(nil)
+)

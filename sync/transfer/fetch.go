@@ -1,0 +1,252 @@
+package transfer
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+
+	"github.com/cache-tool/cache-tool/objects"
+	"github.com/cache-tool/cache-tool/objects/odb"
+	"github.com/cache-tool/cache-tool/objects/reach"
+	"github.com/cache-tool/cache-tool/sync/remote"
+)
+
+// Fetch makes sure that db has tips, with all that they lead to. Have are commits
+// that db is known to have so. Nothing is asked for that is here already, so that
+// a Fetch that was broken off goes on where it stopped; and nothing enters db
+// before it is proven. What came is durable on return, even with an error. If the
+// remote lacks something the error is an objects.ErrNotFound.
+func Fetch(ctx context.Context, db *odb.DB, r remote.Remote, tips, have []objects.ID, o Options) (Stats, error) {
+	return fetch(ctx, db, r, tips, have, remote.Closure, o)
+}
+
+// FetchHistory is Fetch for the commits alone, without their trees.
+func FetchHistory(ctx context.Context, db *odb.DB, r remote.Remote, tips, have []objects.ID, o Options) (Stats, error) {
+	return fetch(ctx, db, r, tips, have, remote.History, o)
+}
+
+// FetchObjects makes sure that db has these objects, big blobs with all their
+// chunks, and nothing that they lead to.
+func FetchObjects(ctx context.Context, db *odb.DB, r remote.Remote, ids []objects.ID, o Options) (Stats, error) {
+	return collect(ctx, db, o, func(ctx context.Context, f *fetcher) error {
+		missing, err := f.b.Missing(ctx, ids)
+		if err != nil {
+			return err
+		}
+		return f.bring(ctx, r, remote.Request{Want: missing})
+	})
+}
+
+// Accept adds the objects of a pack that was asked for, with the chunks of the big
+// blobs in it.
+func Accept(ctx context.Context, db *odb.DB, r remote.Remote, body io.ReadCloser, o Options) (Stats, error) {
+	defer body.Close()
+	return collect(ctx, db, o, func(ctx context.Context, f *fetcher) error {
+		if err := f.receive(ctx, body); err != nil {
+			return err
+		}
+		return f.complete(ctx, r, nil)
+	})
+}
+
+// collect makes one batch of what fill brings. It keeps what came before an error:
+// that need not come again.
+func collect(ctx context.Context, db *odb.DB, o Options, fill func(context.Context, *fetcher) error) (Stats, error) {
+	ctx = odb.Local(ctx) // it is us who fetch
+	b, err := db.NewBatch(ctx, odb.BatchOptions{})
+	if err != nil {
+		return Stats{}, err
+	}
+	f := &fetcher{db: db, b: b, o: o.withDefaults()}
+	err = fill(ctx, f)
+	if f.b == nil {
+		return f.stats, err
+	}
+	defer f.b.Close()
+	// A fetch that is called off keeps what it has, too.
+	if e := f.b.Commit(context.WithoutCancel(ctx), f.durability()); err == nil {
+		err = e
+	}
+	return f.stats, err
+}
+
+// A fetcher is one fetch.
+type fetcher struct {
+	db    *odb.DB
+	b     *odb.Batch
+	o     Options
+	stats Stats
+	held  int64 // bytes that the batch has received
+}
+
+func fetch(ctx context.Context, db *odb.DB, r remote.Remote, tips, have []objects.ID, extent remote.Extent, o Options) (Stats, error) {
+	return collect(ctx, db, o, func(ctx context.Context, f *fetcher) error {
+		commits, failed := extent == remote.History, 0
+		var asked []objects.ID
+		for {
+			missing, err := f.missing(ctx, tips, have, commits)
+			if err != nil || len(missing) == 0 {
+				return err
+			}
+			if slices.Equal(missing, asked) && failed == 0 {
+				return fmt.Errorf("the remote sends nothing of %d objects that are missing, as %s: %w", len(missing), missing[0].Short(), objects.ErrNotFound)
+			}
+			asked = slices.Clone(missing)
+			before := f.stats.Objects
+			err = f.bring(ctx, r, remote.Request{Want: missing, Have: have, Extent: extent})
+			switch {
+			case err == nil:
+				failed = 0
+			case isFinal(ctx, err):
+				return err
+			case f.stats.Objects > before: // some came
+				failed = 1
+			default:
+				if failed++; failed == patience {
+					return err
+				}
+			}
+			if failed > 0 {
+				// The same again would bring what has come already.
+				extent = remote.Only
+				if err := rest(ctx, failed); err != nil {
+					return err
+				}
+			}
+			if err := f.settle(ctx); err != nil {
+				return err
+			}
+		}
+	})
+}
+
+// How many objects are wanted at once: as many as may be without asking for a block
+// twice because what it holds is wanted in two requests.
+const (
+	maxWant  = 8 << 10
+	maxParts = 256 << 10 // chunks and bases
+)
+
+var errEnough = errors.New("enough")
+
+// missing returns objects that tips lead to and that are not here, those nearest
+// to tips first; not all of them, but none only if there are none.
+func (f *fetcher) missing(ctx context.Context, tips, have []objects.ID, commits bool) ([]objects.ID, error) {
+	var missing []objects.ID
+	err := reach.Since(ctx, f.b, tips, have, reach.Options{
+		Shallow:    f.o.Shallow,
+		CheckBlobs: true,
+		Commits:    commits,
+		Missing: func(m reach.Missing) error {
+			if !errors.Is(m, objects.ErrNotFound) {
+				return m
+			}
+			if missing = append(missing, m.ID); len(missing) == maxWant {
+				return errEnough
+			}
+			return nil
+		},
+	})
+	if errors.Is(err, errEnough) {
+		err = nil
+	}
+	return missing, err
+}
+
+// bring fetches what q asks for, and what that needs to be proven.
+func (f *fetcher) bring(ctx context.Context, r remote.Remote, q remote.Request) error {
+	wanted := make(map[objects.ID]bool, len(q.Want))
+	for _, id := range q.Want {
+		wanted[id] = true
+	}
+	// Some may have come before, as neighbours of others.
+	q.Want = slices.DeleteFunc(q.Want, f.b.Waits)
+	if len(q.Want) > 0 {
+		body, err := r.Fetch(ctx, q)
+		if err != nil {
+			return err
+		}
+		defer body.Close()
+		if err := f.receive(ctx, body); err != nil {
+			return err
+		}
+	}
+	return f.complete(ctx, r, func(id objects.ID) bool { return wanted[id] })
+}
+
+func (f *fetcher) receive(ctx context.Context, body io.Reader) error {
+	counted := &counter{r: body, f: f}
+	fresh, err := f.b.Receive(ctx, counted)
+	f.stats.Objects += fresh
+	f.stats.Packs++
+	f.o.Meter.Done(fresh, 0)
+	return err
+}
+
+// complete fetches the chunks and bases that wanted objects lack.
+func (f *fetcher) complete(ctx context.Context, r remote.Remote, wanted func(objects.ID) bool) error {
+	lacking, err := f.b.Prove(ctx, wanted)
+	for err == nil && len(lacking) > 0 {
+		for part := range slices.Chunk(lacking, maxParts) {
+			if err := f.parts(ctx, r, part); err != nil {
+				return err
+			}
+		}
+		before := len(lacking)
+		if lacking, err = f.b.Prove(ctx, wanted); err == nil && len(lacking) >= before {
+			return fmt.Errorf("the remote sends nothing of %d parts that are missing: %w", before, objects.ErrNotFound)
+		}
+	}
+	return err
+}
+
+func (f *fetcher) parts(ctx context.Context, r remote.Remote, ids []objects.ID) error {
+	body, err := r.Fetch(ctx, remote.Request{Want: ids})
+	if err != nil {
+		return err
+	}
+	defer body.Close()
+	return f.receive(ctx, body)
+}
+
+// settle makes what has come part of the store, if it is much: a batch remembers
+// all that it has met.
+func (f *fetcher) settle(ctx context.Context) error {
+	if f.held < f.o.PackSize {
+		return nil
+	}
+	f.held = 0
+	if err := f.b.Commit(ctx, f.durability()); err != nil {
+		return err
+	}
+	f.b.Close()
+	f.b = nil
+	b, err := f.db.NewBatch(ctx, odb.BatchOptions{})
+	if err == nil {
+		f.b = b
+	}
+	return err
+}
+
+func (f *fetcher) durability() odb.Durability {
+	if f.o.Staged {
+		return odb.Staged
+	}
+	return odb.Durable
+}
+
+// A counter counts what comes.
+type counter struct {
+	r io.Reader
+	f *fetcher
+}
+
+func (c *counter) Read(p []byte) (int, error) {
+	n, err := c.r.Read(p)
+	c.f.stats.Bytes += int64(n)
+	c.f.held += int64(n)
+	c.f.o.Meter.Done(0, int64(n))
+	return n, err
+}

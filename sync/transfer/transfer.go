@@ -1,0 +1,116 @@
+// Package transfer moves objects between this store and others. It knows what no
+// remote does: what is to be moved at all, how to cut it into packs that are worth
+// sending, and how to go on where a broken connection left off.
+//
+// Refs are not its business: who pushes sends first and moves refs then, who pulls
+// fetches first.
+package transfer
+
+import (
+	"context"
+	"errors"
+	"io"
+	"time"
+
+	"github.com/cache-tool/cache-tool/objects"
+	"github.com/cache-tool/cache-tool/objects/pack"
+	"github.com/cache-tool/cache-tool/sync/remote"
+)
+
+// A Meter is told how far a transfer is. Its methods may be called from many
+// goroutines at once.
+type Meter interface {
+	Expect(objects int, bytes int64) // more work is known
+	Done(objects int, bytes int64)   // some of it is done
+}
+
+// Options say how to transfer. The zero value works.
+type Options struct {
+	// Shallow reports whether a commit's parents were cut off here.
+	Shallow func(commit objects.ID) bool
+
+	// Parallel is how many packs travel at once. Zero is 4.
+	Parallel int
+
+	// PackSize is about how many bytes a pack has: what a broken connection costs.
+	// Zero is 64 MiB.
+	PackSize int64
+
+	// Promised says that what is not here is at the remote: a Send leaves that to it.
+	Promised bool
+
+	// Staged says that what is fetched need not survive a power cut: it can be fetched
+	// again.
+	Staged bool
+
+	// DryRun sends nothing, and counts what would be.
+	DryRun bool
+
+	Meter Meter // may be nil
+}
+
+// Stats say what was moved.
+type Stats struct {
+	Objects int   // and chunks of big blobs
+	Bytes   int64 // of packs
+	Packs   int
+}
+
+func (o Options) withDefaults() Options {
+	if o.Parallel <= 0 {
+		o.Parallel = 4
+	}
+	if o.PackSize <= 0 {
+		o.PackSize = 64 << 20
+	}
+	if o.Meter == nil {
+		o.Meter = noMeter{}
+	}
+	if o.Shallow == nil {
+		o.Shallow = func(objects.ID) bool { return false }
+	}
+	return o
+}
+
+type noMeter struct{}
+
+func (noMeter) Expect(int, int64) {}
+func (noMeter) Done(int, int64)   {}
+
+// maxAsk is how many ids are asked about at once.
+const maxAsk = 32 << 10
+
+// ask puts a question about ids to a remote in pieces, and returns all that it
+// answers, in the order of ids.
+func ask(ctx context.Context, ids []objects.ID, question func(context.Context, []objects.ID) ([]objects.ID, error)) ([]objects.ID, error) {
+	var answer []objects.ID
+	for len(ids) > 0 {
+		n := min(len(ids), maxAsk)
+		part, err := question(ctx, ids[:n])
+		if err != nil {
+			return nil, err
+		}
+		answer, ids = append(answer, part...), ids[n:]
+	}
+	return answer, nil
+}
+
+// patience is how often a transfer that gets nowhere is tried again, and for how
+// long it rests before.
+const patience = 4
+
+func rest(ctx context.Context, failed int) error {
+	select {
+	case <-time.After(time.Duration(failed*failed) * 100 * time.Millisecond):
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// isFinal reports whether there is no sense in trying again: what is cut short may
+// be whole the next time, but what is wrong, missing or denied is so again.
+func isFinal(ctx context.Context, err error) bool {
+	wrong := errors.Is(err, pack.ErrBadPack) && !errors.Is(err, io.ErrUnexpectedEOF)
+	return wrong || errors.Is(err, objects.ErrNotFound) || errors.Is(err, remote.ErrDenied) || ctx.Err() != nil
+}
