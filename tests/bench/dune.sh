@@ -59,7 +59,7 @@ coq() { # from Debian's sources, whether or not the system lists them
 	else
 		sed -n 's/^deb /deb-src /p' /etc/apt/sources.list > "$list"
 	fi
-	local apt=(apt-get -qq -o Dir::Etc::sourcelist="$list" -o Dir::Etc::sourceparts=- -o Dir::State::lists="$W/apt/lists" -o Dir::Cache="$W/apt/cache")
+	local apt=(apt-get -qq -o Dir::Etc::sourcelist="$list" -o Dir::Etc::sourceparts=- -o Dir::State::lists="$W/apt/lists" -o Dir::Cache="$W/apt/cache" -o APT::Sandbox::User=root)
 	(cd "$W/apt" && "${apt[@]}" update && "${apt[@]}" source --download-only coq)
 	tar -xf "$W"/apt/coq_*.orig.tar.* -C "$W/source" --strip-components=1
 }
