@@ -4,7 +4,8 @@
 # are the time from scratch, that with the filled cache, that with Dune's own local cache, and which rules were
 # still executed. Set, if you like:
 #
-#   URL        the remote; without it both machines use one repository
+#   URL        the remote, where each repetition makes a directory of its own; "apache" starts an Apache with WebDAV
+#              on this machine; without it both machines use one repository
 #   WORKDIR    where the work is done; 5 GB                ${TMPDIR:-/var/tmp}/cache-tool-dune
 #   REPS       repetitions, of which the medians are taken 3
 #   SOURCE     the project's sources                       Coq 8.16's core, from Debian's source package
@@ -28,6 +29,25 @@ mkdir -p "$W"
 command -v dune > /dev/null || { echo "dune: no dune here; nothing to measure"; exit 0; }
 command -v cache-tool > /dev/null || { echo "dune: no cache-tool in PATH; make bench builds it"; exit 1; }
 
+# ---- the remote
+serve() { # an Apache of our own, on a port that is free, as long as we run
+	"$HERE/../need.sh" apache2:apache2-bin
+	local d=$W/apache port=$((20000 + RANDOM % 10000)) m
+	rm -rf "$d"
+	mkdir -p "$d/data"
+	{
+		for m in mpm_event authz_core dav dav_fs; do echo "LoadModule ${m}_module /usr/lib/apache2/modules/mod_$m.so"; done
+		[ "$(id -u)" != 0 ] || printf 'User www-data\nGroup www-data\n'
+		printf 'ServerRoot %s\nServerName localhost\nListen 127.0.0.1:%d\nPidFile %s/pid\nMutex file:%s\nErrorLog %s/error.log\n' "$d" "$port" "$d" "$d" "$d"
+		printf 'DavLockDB %s/locks\nDocumentRoot %s/data\n<Directory %s/data>\nDav On\nRequire all granted\n</Directory>\n' "$d" "$d" "$d"
+	} > "$d/conf"
+	[ "$(id -u)" != 0 ] || chown www-data "$d" "$d/data"
+	apache2 -f "$d/conf" -k start
+	trap 'kill "$(cat "$W/apache/pid")"' EXIT
+	URL=dav+http://127.0.0.1:$port
+}
+[ "$URL" != apache ] || serve
+
 # ---- the project
 coq() { # from Debian's sources, whether or not the system lists them
 	[ ! -f "$W/source/dune-project" ] || return 0
@@ -39,7 +59,7 @@ coq() { # from Debian's sources, whether or not the system lists them
 	else
 		sed -n 's/^deb /deb-src /p' /etc/apt/sources.list > "$list"
 	fi
-	local apt=(apt-get -qq -o Dir::Etc::sourcelist="$list" -o Dir::Etc::sourceparts=- -o Dir::State::lists="$W/apt/lists" -o Dir::Cache="$W/apt/cache")
+	local apt=(apt-get -qq -o Dir::Etc::sourcelist="$list" -o Dir::Etc::sourceparts=- -o Dir::State::lists="$W/apt/lists" -o Dir::Cache="$W/apt/cache" -o APT::Sandbox::User=root)
 	(cd "$W/apt" && "${apt[@]}" update && "${apt[@]}" source --download-only coq)
 	tar -xf "$W"/apt/coq_*.orig.tar.* -C "$W/source" --strip-components=1
 }
@@ -94,7 +114,7 @@ for rep in $(seq "$REPS"); do
 	timed filling build A "${cached[@]}"
 	fresh B/elsewhere
 	if [ "$URL" ]; then
-		on A cache-tool -q remote add origin "$URL"; on B/elsewhere cache-tool -q remote add origin "$URL"
+		for m in A B/elsewhere; do on $m cache-tool -q init; on $m cache-tool -q remote add origin "$URL/$$-$rep"; done
 		remote=(origin)
 	fi
 	timed push on A cache-tool dune push "${remote[@]}"
