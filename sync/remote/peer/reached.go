@@ -36,6 +36,7 @@ func (r *Remote) Reach(ctx context.Context, tips []objects.ID, seen *reach.Set, 
 	}
 	err = reach.Walk(ctx, r.db, tips, reach.Options{
 		Seen:       seen,
+		Unplaced:   true,
 		CheckBlobs: true, // a blob that is not there has no chunks
 		Shallow:    func(id objects.ID) bool { return shallow[id] },
 		Missing:    func(reach.Missing) error { return nil },
