@@ -54,7 +54,9 @@ func (s *session) clone(ctx context.Context, url, dir string, lazy bool, setting
 		return err
 	}
 	if r, err := repo.Open(ctx, dir, repo.Options{}); !errors.Is(err, repo.ErrNotRepository) {
-		return errors.Join(err, isThere(r, url))
+		if err := errors.Join(err, isThere(ctx, r, url)); err != nil {
+			return err
+		}
 	}
 	made, err := s.makeClone(ctx, url, dir, lazy, settings)
 	if err != nil {
@@ -77,17 +79,32 @@ func (s *session) clone(ctx context.Context, url, dir string, lazy bool, setting
 	return x.show(ctx, "clone", false, list)
 }
 
-// isThere says what can be done where a repository is already.
-func isThere(r *repo.Repo, url string) error {
+// isThere says what can be done where a repository is already. One without branches
+// is as good as none: init has made it, or a clone that was broken off.
+func isThere(ctx context.Context, r *repo.Repo, url string) error {
 	if r == nil {
 		return nil
 	}
 	defer r.Close()
+	origin, err := r.Config.Get("remote." + originName + ".url")
+	same := err == nil && origin == absolute(url)
+	if (origin == "" || same) && isVirgin(ctx, r) {
+		return nil
+	}
 	hint := `"cache-tool remote add" and "cache-tool pull" bring more into it`
-	if is, err := r.Config.Get("remote." + originName + ".url"); err == nil && is == absolute(url) {
+	if same {
 		hint = fmt.Sprintf(`"cache-tool --repo %s pull --all --tags" brings what it lacks of that remote`, r.Dir)
 	}
 	return withHint(fmt.Errorf("%s is a repository already", shown(r.Dir)), hint)
+}
+
+// isVirgin reports whether nothing was ever committed or staged in a repository.
+func isVirgin(ctx context.Context, r *repo.Repo) bool {
+	for range r.Refs.All(ctx, "refs/") {
+		return false
+	}
+	staged, err := filepath.Glob(filepath.Join(r.Dir, "stage", "*"))
+	return err == nil && len(staged) == 0
 }
 
 // A clone is a repository that is being made.
@@ -122,7 +139,10 @@ func (s *session) makeClone(ctx context.Context, url, dir string, lazy bool, set
 	if err := s.setRemote(ctx, c.r, originName, url, lazy); err != nil {
 		return c, c.abandon(err)
 	}
-	if c.m, err = s.remoteNamed(c.r, originName); err != nil {
+	if c.r, err = s.open(ctx); err == nil { // as what the settings make of it
+		c.m, err = s.remoteNamed(c.r, originName)
+	}
+	if err != nil {
 		return c, c.abandon(err)
 	}
 	return c, nil

@@ -17,6 +17,7 @@ import (
 	"github.com/cache-tool/cache-tool/objects/trees"
 	"github.com/cache-tool/cache-tool/refs"
 	"github.com/cache-tool/cache-tool/repo"
+	"github.com/cache-tool/cache-tool/sync/auth"
 	"github.com/cache-tool/cache-tool/sync/remote"
 	"github.com/cache-tool/cache-tool/sync/remote/bucket"
 	"github.com/cache-tool/cache-tool/sync/remote/httpremote"
@@ -91,6 +92,8 @@ func remoteHints(m remoteStore, err error) []string {
 	switch {
 	case errors.As(err, &said) && said.Code == wire.Denied:
 		return []string{`who runs the server says who may do what, with "cache-tool token create"`}
+	case errors.Is(err, auth.ErrUnencrypted):
+		return []string{fmt.Sprintf(`if something else encrypts: "cache-tool config set remote.%s.insecure true"`, cmp.Or(m.name, "NAME"))}
 	case errors.Is(err, remote.ErrDenied):
 		return []string{"credentials come from $CACHE_TOOL_TOKEN, or from ~/.netrc"}
 	case errors.As(err, new(*tls.CertificateVerificationError)):
@@ -99,6 +102,8 @@ func remoteHints(m remoteStore, err error) []string {
 		return []string{"a WebDAV server is dav+https://… or dav+http://…"}
 	case errors.Is(err, webdav.ErrNoServer):
 		return []string{"a cache-tool server is https://… or http://…, without dav+"}
+	case errors.Is(err, remote.ErrUnreachable) && (errors.As(err, new(*httpremote.StatusError)) || errors.As(err, new(*webdav.StatusError))):
+		return []string{"the server is in trouble: its log may say why. Run the command again later: it goes on where it stopped"}
 	case errors.Is(err, remote.ErrUnreachable):
 		return []string{"run the command again when it answers: it goes on where it stopped. " + setURLHint(m)}
 	case errors.Is(err, syscall.ENOSPC) && !m.isPath():

@@ -100,7 +100,7 @@ func (s *session) fetchAll(ctx context.Context, r *repo.Repo, f fetching) error 
 
 // fetch brings what a remote has, and moves the refs that remember it.
 func (s *session) fetch(ctx context.Context, r *repo.Repo, m remoteStore, f fetching) (*exchange, []movedRef, error) {
-	m, err := s.makeLazy(ctx, r, m, f)
+	r, m, err := s.makeLazy(ctx, r, m, f)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -151,15 +151,20 @@ func (s *session) fetch(ctx context.Context, r *repo.Repo, m remoteStore, f fetc
 }
 
 // makeLazy notes in the settings what the repository is to be from now on.
-func (s *session) makeLazy(ctx context.Context, r *repo.Repo, m remoteStore, f fetching) (remoteStore, error) {
+// It is opened anew: from here on what it lacks is fetched.
+func (s *session) makeLazy(ctx context.Context, r *repo.Repo, m remoteStore, f fetching) (*repo.Repo, remoteStore, error) {
 	if f.lazy == m.lazy || !f.lazy || f.dryRun {
-		return m, nil
+		return r, m, nil
 	}
 	if m.name == "" {
-		return m, &usageError{"--lazy wants a remote with a name: it is asked again later", []string{`"cache-tool remote add NAME URL" gives it one`}}
+		return r, m, &usageError{"--lazy wants a remote with a name: it is asked again later", []string{`"cache-tool remote add NAME URL" gives it one`}}
 	}
 	m.lazy = true
-	return m, r.Config.Set(ctx, "remote."+m.name+".lazy", "true")
+	if err := r.Config.Set(ctx, "remote."+m.name+".lazy", "true"); err != nil {
+		return r, m, err
+	}
+	r, err := s.open(ctx)
+	return r, m, err
 }
 
 // fetchTips brings tips, and in a lazy repository no more than is asked for.

@@ -28,6 +28,7 @@ type promise struct {
 	mu   sync.Mutex
 	conn remote.Remote
 	down error // guarded by mu; why the remote is not asked any more
+	told bool  // guarded by mu; that the remote does not keep its word
 }
 
 // budget is up to how many bytes come along with the trees that lead to them.
@@ -87,7 +88,13 @@ func (p *promise) do(ctx context.Context, fn func(remote.Remote, transfer.Option
 		p.s.detail("fetched %s (%s) from %s", counted(stats.Objects, "object"), size(stats.Bytes), p.name)
 	}
 	switch {
-	case err == nil, ctx.Err() != nil, errors.Is(err, objects.ErrNotFound):
+	case err == nil, ctx.Err() != nil:
+		return err
+	case errors.Is(err, objects.ErrNotFound):
+		if !p.told {
+			p.s.warn("%s lacks what it has promised: %v; that is a miss", p.name, err)
+		}
+		p.told = true
 		return err
 	}
 	return p.fails(err)

@@ -70,7 +70,7 @@ type pulling struct {
 
 // pull brings branches of a remote and merges them here.
 func (s *session) pull(ctx context.Context, r *repo.Repo, m remoteStore, current refs.Name, p pulling) (*exchange, []movedRef, error) {
-	m, err := s.makeLazy(ctx, r, m, fetching{lazy: p.lazy, dryRun: p.dryRun})
+	r, m, err := s.makeLazy(ctx, r, m, fetching{lazy: p.lazy, dryRun: p.dryRun})
 	if err != nil {
 		return nil, nil, err
 	}

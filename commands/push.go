@@ -4,8 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/urfave/cli/v2"
 
@@ -147,7 +149,7 @@ func (x *exchange) setUpstream(ctx context.Context, p pushing) error {
 // pushRefs sends branches to a remote and moves them there. It tries again as long
 // as others are faster.
 func (s *session) pushRefs(ctx context.Context, r *repo.Repo, m remoteStore, p pushing) (*exchange, []movedRef, error) {
-	const tries = 20
+	const tries = 60
 	x, err := s.exchangeWith(ctx, r, m, !p.dryRun)
 	if err != nil {
 		return nil, nil, err
@@ -164,11 +166,26 @@ func (s *session) pushRefs(ctx context.Context, r *repo.Repo, m remoteStore, p p
 		if !again || try == tries {
 			break
 		}
+		if e := giveWay(ctx, try); e != nil {
+			return nil, nil, e
+		}
 		if e := x.look(ctx); e != nil {
 			return nil, nil, e
 		}
 	}
 	return x, list, remoteError(m, err)
+}
+
+// giveWay lets others finish who push at the same time: longer the more often they
+// were faster, and never as long as they do.
+func giveWay(ctx context.Context, try int) error {
+	longest := min(time.Second, 10*time.Millisecond<<min(try, 10))
+	select {
+	case <-time.After(rand.N(longest)):
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
 }
 
 // mayBeRepeated reports whether a push only ever adds something: what it has done
@@ -397,5 +414,8 @@ func (x *exchange) descends(ctx context.Context, commit, ancestor objects.ID) (b
 		return false, err
 	}
 	base, err := x.r.MergeBase(ctx, commit, ancestor)
+	if errors.Is(err, objects.ErrNotFound) {
+		return false, nil // a fetch was broken off: not all that it leads to has come
+	}
 	return base == ancestor, err
 }

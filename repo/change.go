@@ -101,6 +101,21 @@ func (c *Change) Commit(ctx context.Context, message string) (tip objects.ID, ch
 	return tip, true, fold.Done(ctx)
 }
 
+// CommitOrStage is Commit; but in a lazy repository whose remote does not give the
+// trees that a commit takes, the change is staged, with a warning: it is kept, and
+// a later commit takes it along.
+func (c *Change) CommitOrStage(ctx context.Context, message string) (tip objects.ID, changed, staged bool, err error) {
+	tip, changed, err = c.Commit(ctx, message)
+	if !errors.As(err, new(*odb.PromisedError)) {
+		return tip, changed, false, err
+	}
+	if failed := c.Stage(ctx); failed != nil {
+		return tip, false, false, err
+	}
+	c.repo.warn(fmt.Errorf("staged, and not committed yet: %w", err))
+	return objects.ID{}, true, true, nil
+}
+
 // advance moves the branch from tip to a new commit of tree. Objects first, ref
 // last: a ref that names a missing object would break every reader.
 func (c *Change) advance(ctx context.Context, tip, tree objects.ID, message string, edits []trees.Edit) (objects.ID, error) {

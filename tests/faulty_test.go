@@ -18,7 +18,7 @@ import (
 func together(t *testing.T, names []string, fn func(t *testing.T, name string)) {
 	t.Helper()
 	var all errgroup.Group
-	all.SetLimit(8)
+	all.SetLimit(12)
 	for _, name := range names {
 		all.Go(func() error {
 			t.Run(name, func(t *testing.T) { fn(t, name) })

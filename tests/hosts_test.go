@@ -3,6 +3,7 @@ package tests
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"fmt"
 	"net"
 	"os"
@@ -209,7 +210,10 @@ func placesNamed(names ...string) (list []place) {
 // startDAV starts one of the WebDAV servers.
 func startDAV(t *testing.T, s davtest.Server) *site {
 	t.Helper()
-	server := s.Start(t)
+	return davSite(t, s.Start(t))
+}
+
+func davSite(t *testing.T, server *davtest.Running) *site {
 	return &site{
 		url:  "dav+" + davtest.NewBucket(server.URL),
 		kill: func() { server.Stop(syscall.SIGKILL) },
@@ -217,7 +221,7 @@ func startDAV(t *testing.T, s davtest.Server) *site {
 			// What was killed may hold its port for a moment.
 			for try := 0; !server.Run(t); try++ {
 				if try == 20 || t.Failed() {
-					t.Fatalf("%s does not start again", s.Name)
+					t.Fatalf("%s does not start again", server.Name)
 				}
 			}
 		},
@@ -227,8 +231,17 @@ func startDAV(t *testing.T, s davtest.Server) *site {
 // startServe starts our own server, with a token that may do everything.
 func startServe(t *testing.T, args ...string) *site {
 	t.Helper()
+	return startServeAt(t, "", args...)
+}
+
+// startServeAt is startServe for a repository at dir.
+func startServeAt(t *testing.T, dir string, args ...string) *site {
+	t.Helper()
 	h := newHost(t)
-	s := &site{repo: h.repo()}
+	if dir != "" {
+		h.setenv("CACHE_TOOL_REPO", dir)
+	}
+	s := &site{repo: cmp.Or(dir, h.repo())}
 	token := strings.TrimSpace(h.must("token", "create", "--name", "test", "--write", "*").out)
 	s.env = []string{"CACHE_TOOL_TOKEN=" + token}
 	log := &records{}
@@ -296,4 +309,13 @@ func isFree(address string) bool {
 		conn.Close()
 	}
 	return err != nil
+}
+
+// readNames returns the names in a directory.
+func readNames(dir string) (names []string, err error) {
+	entries, err := os.ReadDir(dir)
+	for _, e := range entries {
+		names = append(names, e.Name())
+	}
+	return names, err
 }

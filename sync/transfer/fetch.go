@@ -54,7 +54,7 @@ func FetchPaths(ctx context.Context, db *odb.DB, r Finder, paths []remote.Path, 
 		find := func() error {
 			body, err := r.FetchPaths(ctx, paths, budget)
 			if err != nil {
-				return err
+				return refusal{err}
 			}
 			defer body.Close()
 			if err := f.receive(ctx, body); err != nil {
@@ -209,7 +209,7 @@ func (f *fetcher) bringOnce(ctx context.Context, r remote.Remote, q remote.Reque
 	if len(q.Want) > 0 {
 		body, err := r.Fetch(ctx, q)
 		if err != nil {
-			return err
+			return refusal{err}
 		}
 		defer body.Close()
 		if err := f.receive(ctx, body); err != nil {
@@ -248,7 +248,7 @@ func (f *fetcher) complete(ctx context.Context, r remote.Remote, wanted func(obj
 func (f *fetcher) parts(ctx context.Context, r remote.Remote, ids []objects.ID) error {
 	body, err := r.Fetch(ctx, remote.Request{Want: ids})
 	if err != nil {
-		return err
+		return refusal{err}
 	}
 	defer body.Close()
 	return f.receive(ctx, body)

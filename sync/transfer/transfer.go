@@ -114,10 +114,15 @@ func rest(ctx context.Context, failed int) error {
 	}
 }
 
+// A refusal is the answer of a remote to what it was asked for, in place of a pack.
+type refusal struct{ error }
+
+func (r refusal) Unwrap() error { return r.error }
+
 // isFinal reports whether there is no sense in trying again: what is cut short may
-// be whole the next time, but what is wrong, missing or denied is so again, and who
-// does not answer has been asked often enough.
+// be whole the next time, but what is wrong, missing or denied is so again, and a
+// remote that does not even begin to answer has asked often enough itself.
 func isFinal(ctx context.Context, err error) bool {
 	refused := errors.Is(err, objects.ErrNotFound) || errors.Is(err, remote.ErrDenied) || errors.Is(err, remote.ErrUnreachable)
-	return isDamaged(err) || refused || ctx.Err() != nil
+	return isDamaged(err) || refused || errors.As(err, new(refusal)) || ctx.Err() != nil
 }

@@ -106,6 +106,9 @@ func AsError(err error) *Error {
 	if errors.As(err, &version) {
 		return Errorf(BadPack, "%v", version)
 	}
+	if errors.Is(err, syscall.ENOSPC) {
+		return Errorf(NoSpace, "%v", syscall.ENOSPC) // and not where
+	}
 	for _, c := range codes {
 		if c.is != nil && errors.Is(err, c.is) {
 			return &Error{Code: c.code, Message: line(err.Error())}

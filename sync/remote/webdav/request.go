@@ -182,7 +182,7 @@ func (b *Bucket) once(ctx context.Context, r request) (*http.Response, error) {
 	}
 	if r.body != nil {
 		req.GetBody = func() (io.ReadCloser, error) {
-			return io.NopCloser(&watched{io.NewSectionReader(r.body, 0, r.size), watch}), nil
+			return io.NopCloser(&sent{io.NewSectionReader(r.body, 0, r.size), watch}), nil
 		}
 		req.Body, _ = req.GetBody()
 		if req.ContentLength = r.size; r.size == 0 {
@@ -198,7 +198,8 @@ func (b *Bucket) once(ctx context.Context, r request) (*http.Response, error) {
 		watch.stop()
 		return nil, err
 	}
-	resp.Body = &watchedBody{watched{resp.Body, watch}, resp.Body, ctx}
+	watch.rest(0)
+	resp.Body = &watchedBody{resp.Body, watch, ctx}
 	if !hoped(r.method, resp) {
 		return nil, statusError(r, resp)
 	}
@@ -244,16 +245,17 @@ func statusError(r request, resp *http.Response) error {
 }
 
 // A watchdog ends a request in which nothing moves for too long, or so little that
-// it would never end.
+// it would never end. It counts while we wait for the other side, and not while we
+// are busy ourselves.
 type watchdog struct {
 	timer    *time.Timer
 	patience time.Duration
 	cancel   context.CancelCauseFunc
 
-	mu    sync.Mutex
-	begun time.Time // guarded by mu
-	moved int64     // guarded by mu; bytes since then
-	last  time.Time // guarded by mu; when the last ones did
+	mu     sync.Mutex
+	waits  time.Time     // guarded by mu; since when
+	waited time.Duration // guarded by mu; before that
+	moved  int64         // guarded by mu; bytes
 }
 
 // minPace is how many bytes must move in a second, on average, once a request has
@@ -262,7 +264,7 @@ const minPace = 1 << 10
 
 func newWatchdog(ctx context.Context, patience time.Duration) (*watchdog, context.Context) {
 	ctx, cancel := context.WithCancelCause(ctx)
-	w := &watchdog{patience: patience, cancel: cancel, begun: time.Now()}
+	w := &watchdog{patience: patience, cancel: cancel, waits: time.Now()}
 	w.timer = time.AfterFunc(patience, w.bite)
 	return w, ctx
 }
@@ -271,19 +273,27 @@ func (w *watchdog) bite() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	cause := fmt.Errorf("%w for %v", errSilent, w.patience)
-	if time.Since(w.last) < w.patience {
-		cause = fmt.Errorf("%w: %d bytes in %v", errSlow, w.moved, time.Since(w.begun).Round(time.Second))
+	if now := time.Since(w.waits); now < w.patience {
+		cause = fmt.Errorf("%w: %d bytes in %v", errSlow, w.moved, (w.waited + now).Round(time.Second))
 	}
 	w.cancel(cause)
 }
 
-// touch says that n bytes have moved.
-func (w *watchdog) touch(n int) {
+// wait says that we wait for the other side from now on.
+func (w *watchdog) wait() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.moved, w.last = w.moved+int64(n), time.Now()
-	latest := w.begun.Add(5*w.patience + time.Duration(w.moved/minPace)*time.Second)
-	w.timer.Reset(max(0, min(w.patience, time.Until(latest))))
+	w.waits = time.Now()
+	left := 5*w.patience + time.Duration(w.moved/minPace)*time.Second - w.waited
+	w.timer.Reset(max(0, min(w.patience, left)))
+}
+
+// rest says that it is our turn: n bytes have moved.
+func (w *watchdog) rest(n int) {
+	w.timer.Stop()
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.waited, w.moved = w.waited+time.Since(w.waits), w.moved+int64(n)
 }
 
 func (w *watchdog) stop() {
@@ -299,29 +309,33 @@ func (w *watchdog) cause(ctx context.Context, err error) error {
 	return err
 }
 
-// watched is a body that is being sent or read.
-type watched struct {
+// sent is a body that is being sent: the other side has taken what was read of it
+// before.
+type sent struct {
 	io.Reader
 	watch *watchdog
 }
 
-func (r *watched) Read(p []byte) (int, error) {
+func (r *sent) Read(p []byte) (int, error) {
 	n, err := r.Reader.Read(p)
 	if n > 0 {
-		r.watch.touch(n)
+		r.watch.rest(n)
+		r.watch.wait()
 	}
 	return n, err
 }
 
 // watchedBody is the body of an answer. Closing it ends the request.
 type watchedBody struct {
-	watched
-	body io.Closer
-	ctx  context.Context
+	io.ReadCloser
+	watch *watchdog
+	ctx   context.Context
 }
 
 func (b *watchedBody) Read(p []byte) (int, error) {
-	n, err := b.watched.Read(p)
+	b.watch.wait()
+	n, err := b.ReadCloser.Read(p)
+	b.watch.rest(n)
 	if err != nil && err != io.EOF {
 		err = b.watch.cause(b.ctx, err)
 	}
@@ -329,7 +343,7 @@ func (b *watchedBody) Read(p []byte) (int, error) {
 }
 
 func (b *watchedBody) Close() error {
-	err := b.body.Close()
+	err := b.ReadCloser.Close()
 	b.watch.stop()
 	return err
 }

@@ -147,6 +147,17 @@ type Running struct {
 // Start runs the server until the test ends.
 func (s Server) Start(t testing.TB) *Running {
 	t.Helper()
+	base := ""
+	if _, err := os.Stat("/dev/shm"); err == nil {
+		base = "/dev/shm"
+	}
+	return s.StartIn(t, base)
+}
+
+// StartIn is Start with all that the server writes in a new directory in base. One
+// that gives up root must be able to get there.
+func (s Server) StartIn(t testing.TB, base string) *Running {
+	t.Helper()
 	program, err := exec.LookPath(s.program)
 	if err != nil {
 		if program, err = exec.LookPath("/usr/sbin/" + s.program); err != nil {
@@ -158,7 +169,7 @@ func (s Server) Start(t testing.TB) *Running {
 			t.Skipf("%s has no WebDAV here: %v", s.program, err)
 		}
 	}
-	dir := serverDir(t)
+	dir := serverDir(t, base)
 	r := &Running{Server: s, program: program, dir: dir, Data: filepath.Join(dir, "data")}
 	t.Cleanup(func() { r.Stop(syscall.SIGTERM) })
 	for range 5 { // somebody else may take the port that was free
@@ -173,11 +184,7 @@ func (s Server) Start(t testing.TB) *Running {
 }
 
 // serverDir makes a directory that a server which gives up root can use.
-func serverDir(t testing.TB) string {
-	base := ""
-	if _, err := os.Stat("/dev/shm"); err == nil {
-		base = "/dev/shm"
-	}
+func serverDir(t testing.TB, base string) string {
 	dir, err := os.MkdirTemp(base, "cache-tool-test-")
 	if err != nil {
 		t.Fatal(err)
