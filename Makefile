@@ -1,8 +1,9 @@
-# make build   the command, as it is shipped, in build/cache-tool
+# make build   the command, as it is shipped: build/cache-tool, and cache-tool-full, which belongs beside it
 # make demo    what it does, on a real build, in under two minutes
 # make test    vet, all tests, and all again with the race detector
 # make soak    all tests at their full counts, which takes hours
 # make bench   cache-tool beside every peer that can be installed; see tests/bench/run.sh
+# make bench-sync  push and pull beside peers; see tests/bench/sync.sh
 # make lint    gofmt, vet, staticcheck, govulncheck
 
 GO ?= go
@@ -21,12 +22,13 @@ DUNE = dune:ocaml-dune ocamlopt:ocaml-nox ocamlfind:ocaml-findlib menhir $(OCAML
 	$(OCAML)/base/META:libbase-ocaml-dev $(OCAML)/ppx_sexp_conv/META:libppx-sexp-conv-ocaml-dev \
 	$(OCAML)/ppx_compare/META:libppx-compare-ocaml-dev
 
-.PHONY: all build demo test soak bench lint clean
+.PHONY: all build demo test soak bench bench-sync lint clean
 all: build
 
 build:
 	@mkdir -p build
-	$(BUILD) -o build/cache-tool .
+	$(BUILD) -o build/cache-tool-full .
+	$(BUILD) -o build/cache-tool ./internal/front
 
 demo: build
 	@tests/need.sh git gcc
@@ -45,6 +47,9 @@ soak:
 
 bench: build
 	@PATH="$(CURDIR)/build:$$PATH" tests/bench/run.sh
+
+bench-sync: build
+	@PATH="$(CURDIR)/build:$$PATH" tests/bench/sync.sh
 
 lint:
 	@out=$$(gofmt -l $$(git ls-files '*.go')); [ -z "$$out" ] || { echo "gofmt would change:"; echo "$$out"; exit 1; }

@@ -11,6 +11,7 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"github.com/cache-tool/cache-tool/commands/run"
 	"github.com/cache-tool/cache-tool/objects/odb"
 	"github.com/cache-tool/cache-tool/refs"
 	"github.com/cache-tool/cache-tool/repo"
@@ -60,7 +61,11 @@ cache-tool dune wrap -- dune build @all`),
 			if run == nil || verb == "status" && len(args) > 1 {
 				return usagef("%q: want push, pull, status or wrap", strings.Join(args, " "))
 			}
-			w, err := s.openDune(c.Context)
+			open := s.openToWrite
+			if verb == "status" {
+				open = s.open
+			}
+			w, err := s.openDune(c.Context, open)
 			if err != nil {
 				return err
 			}
@@ -86,12 +91,12 @@ type duneWork struct {
 	cache  *dune.Cache
 }
 
-func (s *session) openDune(ctx context.Context) (*duneWork, error) {
+func (s *session) openDune(ctx context.Context, open func(context.Context) (*repo.Repo, error)) (*duneWork, error) {
 	cache, err := dune.Find(os.Getenv, func() string { return duneVersion(ctx) })
 	if err != nil {
 		return nil, err
 	}
-	r, err := s.openToWrite(ctx)
+	r, err := open(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -215,7 +220,7 @@ func (s *session) collectDune(ctx context.Context, w *duneWork, message string) 
 	}
 	defer ch.Close()
 	bar := s.progress("dune push", "file")
-	found, report, err := w.cache.Collect(ctx, ch.Batch, keys, newMeta(), s.duneOptions(bar))
+	found, report, err := w.cache.Collect(ctx, ch.Batch, keys, run.NewMeta(), s.duneOptions(bar))
 	bar.stop()
 	if err != nil {
 		return done, err

@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/signal"
 
+	"github.com/cache-tool/cache-tool/commands/run"
 	"github.com/cache-tool/cache-tool/repo/action"
 )
 
@@ -23,7 +24,7 @@ func (s *session) wrapDune(ctx context.Context, args []string, message string) e
 	if s.dashes == 2 {
 		remote = args[1]
 	}
-	w, err := s.openDune(ctx)
+	w, err := s.openDune(ctx, s.openToWrite)
 	if _, usage := errors.AsType[*usageError](err); usage {
 		return err
 	}
@@ -97,7 +98,7 @@ func duneEnviron() []string {
 // Signals go to the command. An error means that it could not be started.
 func (s *session) passThrough(ctx context.Context, args, env []string) (int, error) {
 	signals := make(chan os.Signal, 16)
-	notify(signals)
+	run.Notify(signals)
 	defer signal.Stop(signals)
 	return action.Direct{Args: args, Env: env, Stdin: s.in, Stdout: s.stdout, Stderr: s.err, Signals: signals}.Run(ctx)
 }

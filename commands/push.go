@@ -41,6 +41,7 @@ cache-tool push origin main:ci/main`),
 			boolFlag(&p.prune, "delete the remote's branches that are not here", "prune"),
 			boolFlag(&p.delete, "delete the named branches of the remote", "delete", "d"),
 			boolFlag(&p.force, "replace the remote's branches, if they are where they were seen last", "force-with-lease"),
+			boolFlag(&p.upstream, "push and pull the branch there from now on", "set-upstream", "u"),
 			boolFlag(&p.dryRun, "only say what would be done", "dry-run", "n"),
 		},
 		Action: func(c *cli.Context) error {
@@ -67,7 +68,7 @@ cache-tool push origin main:ci/main`),
 
 // pushing is what a push is to do.
 type pushing struct {
-	all, tags, prune, delete, force, dryRun bool
+	all, tags, prune, delete, force, upstream, dryRun bool
 
 	specs []refspec
 }
@@ -107,11 +108,42 @@ func (p *pushing) choose(ctx context.Context, r *repo.Repo, branch refs.Name, wo
 }
 
 func (s *session) push(ctx context.Context, r *repo.Repo, m remoteStore, p pushing) error {
+	if p.upstream && m.name == "" {
+		return &usageError{"--set-upstream wants a remote with a name", []string{`"cache-tool remote add NAME URL" gives it one`}}
+	}
 	x, list, err := s.pushRefs(ctx, r, m, p)
 	if err != nil {
 		return err
 	}
+	if p.upstream && !p.dryRun {
+		if err := x.setUpstream(ctx, p); err != nil {
+			return err
+		}
+	}
 	return x.show(ctx, "push", p.dryRun, list)
+}
+
+// setUpstream notes where the branches that were pushed are to be pushed from now on.
+func (x *exchange) setUpstream(ctx context.Context, p pushing) error {
+	steps, err := x.steps(ctx, p)
+	if err != nil {
+		return err
+	}
+	for _, st := range steps {
+		if !st.here.IsBranch() || !st.there.IsBranch() {
+			continue
+		}
+		merge := st.there.Short()
+		if st.here == st.there {
+			merge = "" // that is what holds without it
+		}
+		err := errors.Join(x.r.Config.Set(ctx, "branch."+st.here.Short()+".remote", x.m.name),
+			x.r.Config.Set(ctx, "branch."+st.here.Short()+".merge", merge))
+		if err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // pushRefs sends branches to a remote and moves them there. It tries again as long

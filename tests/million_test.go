@@ -10,7 +10,6 @@ import (
 	"strconv"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/cache-tool/cache-tool/commands"
 	"github.com/cache-tool/cache-tool/internal/test"
@@ -20,7 +19,7 @@ import (
 	"github.com/cache-tool/cache-tool/objects/pack"
 	"github.com/cache-tool/cache-tool/objects/trees"
 	"github.com/cache-tool/cache-tool/refs"
-	"github.com/cache-tool/cache-tool/repo"
+	"github.com/cache-tool/cache-tool/tests/crowd"
 )
 
 // A process that is to be measured writes its Measure to the file that this
@@ -103,37 +102,14 @@ func measure(t *testing.T, dir string, args ...string) (Measure, result) {
 func fillBranch(t *testing.T, n int) string {
 	t.Helper()
 	dir := filepath.Join(test.Dir(t), "repo")
-	r, err := repo.Init(ctx, dir, repo.Options{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer r.Close()
-	ch, err := r.Change(ctx, refs.Branch("main"), odb.BatchOptions{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer ch.Close()
-	created := time.Unix(1_800_000_000, 0)
-	for i := range n {
-		body, err := ch.Batch.PutBytes(objects.Blob, []byte(valueOf(i)))
-		if err != nil {
-			t.Fatal(err)
-		}
-		meta := entry.Meta{Kind: entry.Put, Key: keyOf(i), Created: created.Add(time.Duration(i) * time.Second)}
-		id, err := entry.Write(ch.Batch, meta, objects.Entries{{Mode: objects.ModeFile, Name: entry.BodyName, ID: body}}, objects.ID{})
-		if err != nil {
-			t.Fatal(err)
-		}
-		ch.Set(entry.Put, keyOf(i), id)
-	}
-	if _, _, err := ch.Commit(ctx, "a lot"); err != nil {
+	if err := crowd.Make(ctx, dir, entry.Put, n); err != nil {
 		t.Fatal(err)
 	}
 	return dir
 }
 
-func keyOf(i int) string   { return fmt.Sprint("some/key/", i) }
-func valueOf(i int) string { return fmt.Sprintln("the value of", i) }
+func keyOf(i int) string   { return crowd.Key(entry.Put, i) }
+func valueOf(i int) string { return crowd.Value(i) }
 
 const (
 	treeDepth  = 4             // put/ab/cd/key

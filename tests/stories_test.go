@@ -27,8 +27,14 @@ func TestMain(m *testing.M) {
 }
 
 func TestStories(t *testing.T) {
-	testscript.Run(t, testscript.Params{
-		Dir:                 "testdata",
+	p := storyParams()
+	p.Dir = "testdata"
+	testscript.Run(t, p)
+}
+
+// storyParams say how stories are told, but for where they are.
+func storyParams() testscript.Params {
+	return testscript.Params{
 		RequireExplicitExec: true,
 		RequireUniqueNames:  true,
 		Setup:               setup,
@@ -39,13 +45,17 @@ func TestStories(t *testing.T) {
 			return false, fmt.Errorf("unknown condition %q", name)
 		},
 		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){
-			"exits":   exits,
-			"flip":    flip,
-			"sparse":  sparse,
-			"age":     age,
-			"newline": newline,
+			"exits":        exits,
+			"flip":         flip,
+			"sparse":       sparse,
+			"age":          age,
+			"newline":      newline,
+			"serves":       serves,
+			"stops":        stops,
+			"setenv":       setenv,
+			"certificates": certificates,
 		},
-	})
+	}
 }
 
 // setup gives every story an account, a home and a repository of its own.
@@ -55,6 +65,7 @@ func setup(e *testscript.Env) error {
 	e.Setenv("USER", "ann")
 	e.Setenv("CACHE_TOOL_REPO", filepath.Join(e.WorkDir, "repo"))
 	e.Setenv("GORACE", "atexit_sleep_ms=0") // or each of a thousand commands sleeps a second
+	e.Values[servingsKey{}] = &servings{all: map[string]*serving{}}
 	return os.Mkdir(home, 0o777)
 }
 

@@ -21,12 +21,13 @@ var errWaits = errors.New("what it is made of is not here")
 
 // A waiting record was received, and is not proven.
 type waiting struct {
-	t    pack.Type
-	body []byte
+	t     pack.Type
+	body  []byte
+	known bool // the store has it; it is only to be proven
 }
 
 // wait keeps a record until it can be proven, and reports whether it is new.
-func (b *Batch) wait(id objects.ID, t pack.Type, body []byte) (fresh bool, err error) {
+func (b *Batch) wait(id objects.ID, w waiting) (fresh bool, err error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.waiting == nil {
@@ -35,11 +36,12 @@ func (b *Batch) wait(id objects.ID, t pack.Type, body []byte) (fresh bool, err e
 	if _, known := b.waiting[id]; known {
 		return false, nil
 	}
-	if b.waits += len(body); b.o.Waiting > 0 && b.waits > b.o.Waiting {
-		return false, fmt.Errorf("%s %s: %w: records of more than %d bytes are made of what is not here", t, id, pack.ErrBadPack, b.o.Waiting)
+	if b.waits += len(w.body); b.o.Waiting > 0 && b.waits > b.o.Waiting {
+		return false, fmt.Errorf("%s %s: %w: records of more than %d bytes are made of what is not here", w.t, id, pack.ErrBadPack, b.o.Waiting)
 	}
-	b.waiting[id] = waiting{t, bytes.Clone(body)}
-	return true, nil
+	w.body = bytes.Clone(w.body)
+	b.waiting[id] = w
+	return !w.known, nil
 }
 
 // Prove takes those of the records that wait of which all parts are here, and
@@ -86,14 +88,14 @@ func (b *Batch) Prove(ctx context.Context, wanted func(objects.ID) bool) (lackin
 			continue
 		}
 		lack(id, parts...)
-		if _, err := b.wait(id, pack.Recipe, all[id].body); err != nil {
+		if _, err := b.wait(id, all[id]); err != nil {
 			return nil, err
 		}
 	}
 	group, ctx := errgroup.WithContext(ctx)
 	group.SetLimit(runtime.GOMAXPROCS(0))
 	for _, id := range ready {
-		group.Go(func() error { return b.proveRecipe(ctx, id, all[id].body) })
+		group.Go(func() error { return b.proveRecipe(ctx, id, all[id]) })
 	}
 	if err := group.Wait(); err != nil {
 		return nil, err
@@ -133,10 +135,10 @@ func (b *Batch) proveWaitingDelta(ctx context.Context, id objects.ID, w waiting,
 			return err
 		}
 		lack(id, d.Base)
-		_, err = b.wait(id, w.t, w.body)
+		_, err = b.wait(id, w)
 		return err
 	}
-	if err != nil {
+	if err != nil || w.known {
 		return err
 	}
 	if whole != nil {
@@ -190,15 +192,18 @@ func (b *Batch) lackingParts(ctx context.Context, record []byte) ([]objects.ID, 
 
 // proveRecipe puts a big blob together, and keeps its recipe if it hashes to the
 // blob's id.
-func (b *Batch) proveRecipe(ctx context.Context, id objects.ID, record []byte) error {
-	s, err := newStream(ctx, b, id, record)
+func (b *Batch) proveRecipe(ctx context.Context, id objects.ID, w waiting) error {
+	s, err := newStream(ctx, b, id, w.body)
 	if err == nil {
 		_, err = s.WriteTo(io.Discard)
 	}
 	if err != nil {
 		return fmt.Errorf("blob %s: %w: %w", id, pack.ErrBadPack, err)
 	}
-	return b.recipes.put(pack.Record{ID: id, Type: pack.Recipe, Size: uint32(len(record))}, record)
+	if w.known {
+		return nil
+	}
+	return b.recipes.put(pack.Record{ID: id, Type: pack.Recipe, Size: uint32(len(w.body))}, w.body)
 }
 
 // Waits reports whether an object was received, and is not proven.

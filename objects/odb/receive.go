@@ -140,18 +140,23 @@ func (b *Batch) examine(ctx context.Context, t pack.Type, body []byte) (r pack.R
 	if err != nil {
 		return r, false, err
 	}
-	if known, err := b.isKept(&id); known || err != nil {
+	claims := t == pack.Recipe || t == pack.Delta // to be what its id says
+	known, err := b.isKept(&id)
+	if err != nil || known && !(claims && b.o.ProveKnown) {
 		return r, false, err
 	}
 	switch t {
 	case pack.Recipe:
-		fresh, err := b.wait(id, t, body)
+		fresh, err := b.wait(id, waiting{t, body, known})
 		return r, fresh, err
 	case pack.Delta:
 		whole, err := b.proveDelta(ctx, id, body)
 		if errors.Is(err, errWaits) {
-			fresh, err := b.wait(id, t, body)
+			fresh, err := b.wait(id, waiting{t, body, known})
 			return r, fresh, err
+		}
+		if known {
+			return r, false, err
 		}
 		if err != nil || whole != nil {
 			return r, true, errors.Join(err, b.putWhole(id, whole))

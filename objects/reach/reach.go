@@ -30,6 +30,10 @@ type Options struct {
 	// returns an error, the walk ends with an error.
 	Missing func(Missing) error
 
+	// Unplaced leaves out of Missing how one gets there. That costs a tree to be read
+	// for each, which is too much where many are missing and nobody will be told.
+	Unplaced bool
+
 	// Shallow reports whether a commit's parents were cut off.
 	Shallow func(commit objects.ID) bool
 
@@ -340,7 +344,10 @@ func (w *walker) miss(ctx context.Context, n *node, err error) error {
 	if ctx.Err() != nil {
 		return ctx.Err()
 	}
-	m := w.where(ctx, n)
+	m := Missing{ID: n.id, Kind: n.kind}
+	if !w.o.Unplaced {
+		m = w.where(ctx, n)
+	}
 	m.Err = err
 	if w.o.Missing == nil {
 		return m

@@ -89,7 +89,12 @@ func (s *since) paint(ctx context.Context, n *node, old bool) error {
 		}
 		return nil
 	}
-	k, body, err := objects.Read(ctx, s.r, n.id)
+	// What is to be fetched may be thousands of blobs, which nobody needs to read.
+	k, err := s.kindOf(ctx, n.id)
+	var body []byte
+	if err == nil && (k == objects.Commit || k == objects.Tag) {
+		k, body, err = objects.Read(ctx, s.r, n.id)
+	}
 	switch {
 	case err != nil && old && errors.Is(err, objects.ErrNotFound):
 		return ctx.Err()

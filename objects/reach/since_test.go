@@ -1,6 +1,7 @@
 package reach_test
 
 import (
+	"context"
 	"fmt"
 	"maps"
 	"testing"
@@ -8,6 +9,7 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/cache-tool/cache-tool/objects"
+	"github.com/cache-tool/cache-tool/objects/objectstest"
 	"github.com/cache-tool/cache-tool/objects/reach"
 )
 
@@ -110,5 +112,52 @@ func TestSinceShallow(t *testing.T) {
 	o := reach.Options{Missing: func(m reach.Missing) error { missing = append(missing, m); return nil }}
 	if got := since(t, g, []objects.ID{third}, nil, o); len(got) != 3 || len(missing) != 1 || missing[0].ID != second {
 		t.Errorf("%d objects, missing %v", len(got), missing)
+	}
+}
+
+// kinds knows what is stored without reading it, as package odb does.
+type kinds struct{ *objectstest.Memory }
+
+func (m kinds) KindOf(ctx context.Context, id objects.ID) (objects.Kind, error) {
+	k, _, err := m.Stat(ctx, id)
+	return k, err
+}
+
+// Who fetches may want thousands of blobs by their ids, and big ones.
+func TestSinceReadsNoBlobs(t *testing.T) {
+	g := newGraph()
+	blobs := []objects.ID{g.blob("1"), g.blob("2"), g.blob("3")}
+	before, _ := g.store.Counts()
+	if err := reach.Since(ctx, kinds{&g.store}, blobs, nil, reach.Options{CheckBlobs: true}); err != nil {
+		t.Fatal(err)
+	}
+	if after, _ := g.store.Counts(); after != before {
+		t.Errorf("%d of %d blobs were read", after-before, len(blobs))
+	}
+}
+
+func TestMissingUnplaced(t *testing.T) {
+	g := newGraph()
+	blob := g.blob("x")
+	tip := g.commit("c", g.tree(dir("a", g.tree(file("x", blob)))))
+	g.store.Remove(blob)
+	for _, tt := range []struct {
+		o    reach.Options
+		want string
+	}{
+		{reach.Options{CheckBlobs: true}, "a/x"},
+		{reach.Options{CheckBlobs: true, Unplaced: true}, ""},
+	} {
+		var got []reach.Missing
+		tt.o.Missing = func(m reach.Missing) error {
+			got = append(got, m)
+			return nil
+		}
+		if err := reach.Since(ctx, &g.store, []objects.ID{tip}, nil, tt.o); err != nil {
+			t.Fatal(err)
+		}
+		if len(got) != 1 || got[0].ID != blob || got[0].Path != tt.want {
+			t.Errorf("Unplaced %v: %v, want %s at %q", tt.o.Unplaced, got, blob, tt.want)
+		}
 	}
 }

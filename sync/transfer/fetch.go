@@ -182,6 +182,7 @@ func (f *fetcher) missing(ctx context.Context, tips, have []objects.ID, commits 
 		Shallow:    f.o.Shallow,
 		CheckBlobs: true,
 		Commits:    commits,
+		Unplaced:   true,
 		Missing: func(m reach.Missing) error {
 			if !errors.Is(m, objects.ErrNotFound) {
 				return m

@@ -85,7 +85,8 @@ func (s *sender) done(p *odb.Parcel, size int64) {
 func (s *sender) missing(ctx context.Context, tips, have []objects.ID) ([]objects.ID, error) {
 	var ids []objects.ID
 	err := reach.Since(ctx, s.db, tips, have, reach.Options{
-		Shallow: s.o.Shallow,
+		Shallow:  s.o.Shallow,
+		Unplaced: s.o.Promised,
 		Missing: func(m reach.Missing) error {
 			if ids = append(ids, m.ID); s.o.Promised && errors.Is(m, objects.ErrNotFound) {
 				return nil

@@ -49,12 +49,14 @@ var codes = []struct {
 	status int
 	is     error
 }{
-	{Stale, http.StatusConflict, remote.ErrStale}, // before NotFound: an error may be both
+	// These come before NotFound, which an error may be besides.
+	{Stale, http.StatusConflict, remote.ErrStale},
+	{BadPack, http.StatusUnprocessableEntity, pack.ErrBadPack},
+
 	{Conflict, http.StatusConflict, nil},
 	{NameTaken, http.StatusConflict, refs.ErrNameTaken},
 	{BadName, http.StatusBadRequest, refs.ErrBadName},
 	{NotFound, http.StatusNotFound, objects.ErrNotFound},
-	{BadPack, http.StatusUnprocessableEntity, pack.ErrBadPack},
 	{NotCommit, http.StatusUnprocessableEntity, remote.ErrNotCommit},
 	{NoSpace, http.StatusInsufficientStorage, syscall.ENOSPC},
 	{Unknown, http.StatusUnauthorized, nil},

@@ -4,12 +4,14 @@
 # are the time from scratch, that with the filled cache, that with Dune's own local cache, and which rules were
 # still executed. Set, if you like:
 #
-#   URL        the remote; without it both machines use one repository
+#   URL        the remote, where each repetition makes a directory of its own; "apache" starts an Apache with WebDAV
+#              on this machine; without it both machines use one repository
 #   WORKDIR    where the work is done; 5 GB                ${TMPDIR:-/var/tmp}/cache-tool-dune
 #   REPS       repetitions, of which the medians are taken 3
 #   SOURCE     the project's sources                       Coq 8.16's core, from Debian's source package
 #   BUILD      how it is built, in SOURCE                  dune build --display=quiet -p coq-core
 #   EDIT       a source file that gets a line more         toplevel/ccompile.ml
+#   DUNE       another Dune; ../dune/later.sh makes some   dune
 set -euo pipefail
 export LC_ALL=C
 HERE=$(cd "$(dirname "$0")" && pwd)
@@ -18,12 +20,33 @@ W=$(realpath -m "${WORKDIR:-${TMPDIR:-/var/tmp}/cache-tool-dune}")
 REPS=${REPS:-3}
 BUILD=${BUILD:-dune build --display=quiet -p coq-core}
 EDIT=${EDIT:-toplevel/ccompile.ml}
+[ ! "${DUNE:-}" ] || export PATH=$(dirname "$(realpath -s "$DUNE")"):$PATH OCAMLPATH=${OCAMLPATH:-/usr/lib/ocaml}
+export DUNE_TRACE=cache,process
 export COQ_CONFIGURE_PREFIX=/usr/local # Coq's default is the directory that it is built in
 mkdir -p "$W"
 
 "$HERE/../need.sh" dune:ocaml-dune ocamlopt:ocaml-nox ocamlfind:ocaml-findlib /usr/lib/ocaml/zarith/META:libzarith-ocaml-dev
 command -v dune > /dev/null || { echo "dune: no dune here; nothing to measure"; exit 0; }
 command -v cache-tool > /dev/null || { echo "dune: no cache-tool in PATH; make bench builds it"; exit 1; }
+
+# ---- the remote
+serve() { # an Apache of our own, on a port that is free, as long as we run
+	"$HERE/../need.sh" apache2:apache2-bin
+	local d=$W/apache port=$((20000 + RANDOM % 10000)) m
+	rm -rf "$d"
+	mkdir -p "$d/data"
+	{
+		for m in mpm_event authz_core dav dav_fs; do echo "LoadModule ${m}_module /usr/lib/apache2/modules/mod_$m.so"; done
+		[ "$(id -u)" != 0 ] || printf 'User www-data\nGroup www-data\n'
+		printf 'ServerRoot %s\nServerName localhost\nListen 127.0.0.1:%d\nPidFile %s/pid\nMutex file:%s\nErrorLog %s/error.log\n' "$d" "$port" "$d" "$d" "$d"
+		printf 'DavLockDB %s/locks\nDocumentRoot %s/data\n<Directory %s/data>\nDav On\nRequire all granted\n</Directory>\n' "$d" "$d" "$d"
+	} > "$d/conf"
+	[ "$(id -u)" != 0 ] || chown www-data "$d" "$d/data"
+	apache2 -f "$d/conf" -k start
+	trap 'kill "$(cat "$W/apache/pid")"' EXIT
+	URL=dav+http://127.0.0.1:$port
+}
+[ "$URL" != apache ] || serve
 
 # ---- the project
 coq() { # from Debian's sources, whether or not the system lists them
@@ -36,7 +59,7 @@ coq() { # from Debian's sources, whether or not the system lists them
 	else
 		sed -n 's/^deb /deb-src /p' /etc/apt/sources.list > "$list"
 	fi
-	local apt=(apt-get -qq -o Dir::Etc::sourcelist="$list" -o Dir::Etc::sourceparts=- -o Dir::State::lists="$W/apt/lists" -o Dir::Cache="$W/apt/cache")
+	local apt=(apt-get -qq -o Dir::Etc::sourcelist="$list" -o Dir::Etc::sourceparts=- -o Dir::State::lists="$W/apt/lists" -o Dir::Cache="$W/apt/cache" -o APT::Sandbox::User=root)
 	(cd "$W/apt" && "${apt[@]}" update && "${apt[@]}" source --download-only coq)
 	tar -xf "$W"/apt/coq_*.orig.tar.* -C "$W/source" --strip-components=1
 }
@@ -54,6 +77,8 @@ fresh() { # fresh MACHINE: another home, other paths, an empty cache
 	cp -a "$SOURCE" "$W/$1/src"
 }
 # What is over is put aside until all is measured: some file systems are slow for minutes after many files were removed.
+clear() { [ ! -d "$W/aside" ] || { chmod -R u+w "$W/aside" && rm -rf "$W/aside"; }; }
+clear
 turn=0
 aside() { for old; do [ ! -e "$old" ] || { mkdir -p "$W/aside/$((++turn))"; mv "$old" "$W/aside/$turn/"; }; done; }
 timed() { # timed NAME COMMAND…: run it, note its seconds
@@ -63,8 +88,16 @@ timed() { # timed NAME COMMAND…: run it, note its seconds
 	printf '%s %d.%03d\n' "$name" $((us / 1000000)) $((us % 1000000 / 1000)) >> "$W/times"
 }
 median() { awk -v n="$1" '$1 == n {print $2}' "$W/times" | sort -n | awk '{a[NR] = $1} END {print NR % 2 ? a[(NR + 1) / 2] : (a[NR / 2] + a[NR / 2 + 1]) / 2}'; }
-rules() { # rules MACHINE: what Dune's log says of its last build
-	awk '/^# cache hit/ {h++} /^# cache miss/ {m++} /^\$ / && !/nproc|-config|dune\.ml/ {c++} END {printf "%d hits, %d misses, %d commands run", h, m, c}' "$W/$1/src/_build/log"
+notes() { # notes MACHINE: what Dune notes of its last build
+	if [ -f "$W/$1/src/_build/log" ]; then cat "$W/$1/src/_build/log"; else on "$1" dune trace cat; fi
+}
+executed() { # executed MACHINE: the commands that ran; Dune asks about its surroundings in every build
+	notes "$1" | grep -E '^\$ |"cat":"process","name":"start"' | grep -vE 'nproc|-config|dune\.ml' || true
+}
+rules() { # rules MACHINE: what was hit, and what was not
+	notes "$1" | awk -v ran="$(executed "$1" | wc -l)" '
+		/^# cache hit|"cat":"cache","name":"hit"/ {h++} /^# cache miss|"cat":"cache","name":"miss"/ {m++}
+		END {printf "%d hits, %d misses, %d commands run", h, m, ran}'
 }
 cached=(env DUNE_CACHE=enabled DUNE_CACHE_TRANSPORT=direct)
 remote=()
@@ -81,7 +114,7 @@ for rep in $(seq "$REPS"); do
 	timed filling build A "${cached[@]}"
 	fresh B/elsewhere
 	if [ "$URL" ]; then
-		on A cache-tool -q remote add origin "$URL"; on B/elsewhere cache-tool -q remote add origin "$URL"
+		for m in A B/elsewhere; do on $m cache-tool -q init; on $m cache-tool -q remote add origin "$URL/$$-$rep"; done
 		remote=(origin)
 	fi
 	timed push on A cache-tool dune push "${remote[@]}"
@@ -89,8 +122,8 @@ for rep in $(seq "$REPS"); do
 	[ "$URL" ] || stored=$(du -sm "$W/repo" | cut -f 1)
 	timed pull on B/elsewhere cache-tool dune pull "${remote[@]}"
 	timed restored build B/elsewhere "${cached[@]}"
-	executed=$(rules B/elsewhere)
-	grep -E '^\$ ' "$W/B/elsewhere/src/_build/log" | grep -vE 'nproc|-config|dune\.ml' | cut -c 1-160 > "$W/executed" || true
+	elsewhere=$(rules B/elsewhere)
+	executed B/elsewhere | cut -c 1-200 > "$W/executed"
 	timed push-unchanged on B/elsewhere cache-tool dune push "${remote[@]}"
 
 	# What Dune's own cache saves where it was filled: A once more, without its build directory.
@@ -98,14 +131,17 @@ for rep in $(seq "$REPS"); do
 	timed local build A "${cached[@]}"
 	locally=$(rules A)
 
-	echo '(* a line more *)' >> "$W/A/src/$EDIT"
+	[ -f "$W/A/src/$EDIT" ] || { echo "dune: no $EDIT in the sources"; exit 1; }
+	echo 'let a_line_more = 1' >> "$W/A/src/$EDIT"
 	timed edited build A "${cached[@]}"
 	timed push-edit on A cache-tool dune push "${remote[@]}"
 	edited=$(tail -n 1 "$W/log")
+	[ "$URL" ] || edited="$edited, $(du -sm "$W/repo" | cut -f 1) MB stored then"
 	timed pull-edit on B/elsewhere cache-tool dune pull "${remote[@]}"
 done
 
 # ---- what came out
+echo "Dune $(dune --version), medians of $REPS"
 s=$(median scratch) p=$(median pull) r=$(median restored) l=$(median local)
 awk -v s="$s" -v p="$p" -v r="$r" -v l="$l" 'BEGIN {
 	printf "%-58s %8.1f s\n", "from scratch, without a cache", s
@@ -116,6 +152,6 @@ awk -v s="$s" -v p="$p" -v r="$r" -v l="$l" 'BEGIN {
 for n in filling push push-unchanged push-edit pull-edit; do printf '%-58s %8.2f s\n' "$n" "$(median $n)"; done
 echo "pushed: $pushed${stored:+, $stored MB stored}"
 echo "after a line more in $EDIT: $edited"
-echo "rules on the other machine: $executed; with the local cache: $locally"
+echo "rules on the other machine: $elsewhere; with the local cache: $locally"
 sed 's/^/  /' "$W/executed" | head -n 20
-chmod -R u+w "$W/aside" && rm -rf "$W/aside"
+clear

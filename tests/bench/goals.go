@@ -1,9 +1,11 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
 	"io"
 	"math"
+	"slices"
 	"strings"
 	"time"
 )
@@ -12,9 +14,11 @@ import (
 // the same repetition.
 type goal struct {
 	what    string
+	tool    string // whose figure it is; empty for ours
 	figure  figure
+	theirs  figure // the peers' figure; without one, the same
 	against []string
-	limits  [3]float64 // the most that the ratio may be on W1, W2, W3
+	limits  [3]float64 // the most that the ratio may be on W1, W2, W3; zero where there is no goal
 	enough  float64    // a figure that is good whatever the peers have
 }
 
@@ -31,7 +35,7 @@ const ours = "cachetool"
 // others are archives, or keep files as they are.)
 var deduplicating = []string{"git", "restic", "borg", "casync", "desync", "bup", "kopia"}
 
-var goals = []goal{
+var storeGoals = []goal{
 	{what: "first save, to tar\\|zstdmt", figure: seconds("save"), against: []string{"tarzstd"}, limits: [3]float64{0.65, 0.65, 0.8}},
 	{what: "first save, to the fastest deduplicating peer", figure: seconds("save"), against: deduplicating, limits: [3]float64{0.4, 0.5, 0.5}},
 	{what: "save unchanged, to git (or under 30 ms)", figure: seconds("again"), against: []string{"git"}, limits: [3]float64{1, 1, 1}, enough: 0.03},
@@ -47,10 +51,88 @@ var goals = []goal{
 	{what: "peak memory", figure: figure{"MB", peak}, limits: [3]float64{200, 200, 200}},
 }
 
-func seconds(step string) figure {
+// byPath, onBucket, onApache and onServer are what sync.sh calls cache-tool with
+// each of its destinations.
+const (
+	byPath   = "cachetool-path"
+	onBucket = "cachetool-bucket"
+	onApache = "cachetool-apache"
+	onServer = "cachetool-serve"
+)
+
+// changed is no tool: it is what changed in v2, compressed.
+const changed = "changed"
+
+var syncGoals = slices.Concat(
+	[]goal{
+		{what: "first push by path, to copies by rsync, restic, kopia", tool: byPath, figure: seconds("push1"), against: []string{"rsync", "restic", "kopia"}, limits: [3]float64{1, 1, 0.5}},
+		{what: "push of 1 % by path, to git push", tool: byPath, figure: seconds("push2"), against: []string{"git"}, limits: [3]float64{0.5, 1, 0.05}},
+	},
+	everywhere(goal{what: "clone, to git clone", figure: seconds("clone"), against: []string{"git"}, limits: [3]float64{1, 1, 1}}),
+	everywhere(goal{what: "pull of 1 %, to git fetch", figure: seconds("pull"), against: []string{"git"}, limits: [3]float64{1, 1, 1}}),
+	remotely(goal{what: "save and first push, to tar\\|zstd\\|curl", figure: withSave("save1", "push1"), theirs: seconds("push1"), against: []string{"tarcurl"}, limits: [3]float64{1, 1, 1}}),
+	remotely(goal{what: "save and push of 1 %, to tar\\|zstd\\|curl", figure: withSave("save2", "push2"), theirs: seconds("push2"), against: []string{"tarcurl"}, limits: [3]float64{1, 1, 1}}),
+	remotely(goal{what: "clone and restore, to curl\\|unzstd\\|tar", figure: seconds("clone", "unpack"), theirs: seconds("clone"), against: []string{"tarcurl"}, limits: [3]float64{1, 1, 1}}),
+	everywhere(goal{what: "bytes of v2 pushed, to what changed (tar\\|zstd -3)", figure: moved("push2"), against: []string{changed}, limits: [3]float64{1.2, 1.2}}),
+	everywhere(goal{what: "bytes of v2 pulled, to what changed (tar\\|zstd -3)", figure: moved("pull"), theirs: moved("push2"), against: []string{changed}, limits: [3]float64{1.2, 1.2}}),
+	everywhere(goal{what: "bytes of v2 pushed, to bup's growth", figure: moved("push2"), against: []string{"bup"}, limits: [3]float64{2: 1}}),
+	everywhere(goal{what: "bytes of v2 pulled, to bup's growth", figure: moved("pull"), theirs: moved("push2"), against: []string{"bup"}, limits: [3]float64{2: 1}}),
+	everywhere(goal{what: "peak memory", figure: figure{"MB", peak}, limits: [3]float64{200, 200, 200}}),
+	[]goal{{what: "peak memory of the server", tool: onServer, figure: counted("server.peak"), limits: [3]float64{200, 200, 200}}},
+)
+
+// everywhere makes a goal one for each destination.
+func everywhere(g goal) []goal { return forEach(g, byPath, onBucket, onApache, onServer) }
+
+// remotely leaves out those that need no network.
+func remotely(g goal) []goal { return forEach(g, onApache, onServer) }
+
+func forEach(g goal, tools ...string) []goal {
+	all := make([]goal, len(tools))
+	for i, t := range tools {
+		_, where, _ := strings.Cut(t, "-")
+		all[i] = g
+		all[i].tool, all[i].what = t, where+": "+g.what
+	}
+	return all
+}
+
+// seconds is how long steps take together.
+func seconds(steps ...string) figure {
 	return figure{"s", func(d data, w, tool string, rep int) float64 {
-		if r, ok := d.find(w, tool, step, rep); ok && r.Code == 0 {
-			return r.Wall.Seconds()
+		sum := 0.0
+		for _, step := range steps {
+			r, ok := d.find(w, tool, step, rep)
+			if !ok || r.Code != 0 {
+				return math.NaN()
+			}
+			sum += r.Wall.Seconds()
+		}
+		return sum
+	}}
+}
+
+// withSave is how long a step takes after a save, which is the same for all
+// destinations.
+func withSave(save, step string) figure {
+	return figure{"s", func(d data, w, tool string, rep int) float64 {
+		return seconds(save).of(d, w, ours, rep) + seconds(step).of(d, w, tool, rep)
+	}}
+}
+
+// counted is a number of bytes.
+func counted(step string) figure {
+	return figure{"MB", func(d data, w, tool string, rep int) float64 { return megabytes(d, w, tool, step, rep) }}
+}
+
+// moved is how many bytes a step took over the wire, and requests in how many
+// pieces.
+func moved(step string) figure { return counted(step + ".bytes") }
+
+func requests(step string) figure {
+	return figure{"", func(d data, w, tool string, rep int) float64 {
+		if r, ok := d.find(w, tool, step+".requests", rep); ok {
+			return float64(r.Size)
 		}
 		return math.NaN()
 	}}
@@ -70,27 +152,29 @@ func growth(d data, w, tool string, rep int) float64 {
 }
 
 func peak(d data, w, tool string, rep int) float64 {
-	most := math.NaN()
-	for _, step := range steps {
-		if r, ok := d.find(w, tool, step.name, rep); ok {
-			most = math.Max(float64(r.Peak)/1e6, zeroIfNaN(most))
+	most := int64(0)
+	for _, rows := range d.rows[w][tool] {
+		for _, r := range rows {
+			if r.Rep == rep {
+				most = max(most, r.Peak)
+			}
 		}
 	}
-	return most
-}
-
-func zeroIfNaN(f float64) float64 {
-	if math.IsNaN(f) {
-		return 0
+	if most == 0 {
+		return math.NaN()
 	}
-	return f
+	return float64(most) / 1e6
 }
 
 // best returns the tool whose figure is the smallest.
 func (g goal) best(d data, w string, rep int) (tool string, value float64) {
 	value = math.NaN()
+	theirs := g.figure
+	if g.theirs.of != nil {
+		theirs = g.theirs
+	}
 	for _, t := range g.against {
-		if v := g.figure.of(d, w, t, rep); v < value || math.IsNaN(value) && !math.IsNaN(v) {
+		if v := theirs.of(d, w, t, rep); v < value || math.IsNaN(value) && !math.IsNaN(v) {
 			tool, value = t, v
 		}
 	}
@@ -103,7 +187,7 @@ func (g goal) standing(d data, w string, limit float64) string {
 	var ratios, mine, theirs []float64
 	peer := ""
 	for rep := 1; rep <= d.reps; rep++ {
-		m := g.figure.of(d, w, ours, rep)
+		m := g.figure.of(d, w, cmp.Or(g.tool, ours), rep)
 		if math.IsNaN(m) {
 			continue
 		}
@@ -131,12 +215,14 @@ func (g goal) standing(d data, w string, limit float64) string {
 	return fmt.Sprintf("≤ %g / %.2f, %s (%.2f to %s's %.2f %s)", limit, median(ratios), verdict, median(mine), peer, median(theirs), g.figure.unit)
 }
 
-func writeGoals(w io.Writer, d data) {
+func writeGoals(w io.Writer, d data, goals []goal) {
 	fmt.Fprintf(w, "\n### Goals: limit / measured ratio (cache-tool's figure to the peer's)\n\n| goal | W1 | W2 | W3 |\n|---|---|---|---|\n")
 	for _, g := range goals {
 		var row [3]string
 		for i, limit := range g.limits {
-			row[i] = g.standing(d, fmt.Sprintf("W%d", i+1), limit)
+			if limit > 0 {
+				row[i] = g.standing(d, fmt.Sprintf("W%d", i+1), limit)
+			}
 		}
 		if row != [3]string{} {
 			fmt.Fprintf(w, "| %s | %s |\n", g.what, strings.Join(row[:], " | "))

@@ -12,38 +12,17 @@
 #   same     v2 again, over that
 #   back     v1, over that
 #   gc       v1 and what only it uses goes                           (with FULL=1)
-# The tools take turns within a repetition, so that a slow hour of the machine hits all alike; the page cache is
-# warm. Add a tool by adding a function t_NAME.
+# The page cache is warm. Add a tool by adding a function t_NAME.
 set -u
 export LC_ALL=C
 W=$(realpath -m "$1"); CSV=$(realpath -m "$2"); REPS=$3; WLS=$4; TOOLS=$5
-HERE=$(cd "$(dirname "$0")" && pwd)
 R=$W/run; S=$R/store; S2=$R/store2; L=$R/live; O=$R/out
+. "$(dirname "$0")/lib.sh"
 mkdir -p "$R"
 
-full() { [ -n "${FULL:-}" ]; }
-t() { # t STEP COMMAND…
-	case $1 in copy* | gc) full || return 0 ;; esac
-	bench step "$CSV" "$WL" "$TOOL" "$1" "$REP" "${@:2}" 2>> "$R/log.$TOOL"
-}
-sz() { bench size "$CSV" "$WL" "$TOOL" "$1" "$REP" "${@:2}"; }
-live() {
-	rsync -a --delete "$W/data/$WL/$1/" "$L/"
-	find "$L" -type f -print0 | xargs -0 cat > /dev/null
-}
-# What is over is put aside until all tools had their turn with a workload: some file systems (ext4 without a journal)
-# make files ten times slower for minutes after many were removed.
-turn=0
-aside() {
-	local to=$R/aside/$((++turn))
-	mkdir -p "$to"
-	mv "$R"/{store,store2,out,export,home,tmp}* "$to" 2>/dev/null
-}
 prep() {
-	aside
-	mkdir -p "$R/home"
-	export HOME=$R/home XDG_CACHE_HOME=$R/home/.cache
-	: > "$R/log.$TOOL"
+	aside "$R"/{store,store2,out,export,home,tmp}*
+	home
 	live v1
 }
 
@@ -69,12 +48,6 @@ t_cachetool() {
 	t back $c restore main~1:live --delete --to "$O"; proof back "$HERE/same.sh" "$L" "$O"
 	t gc $c gc --keep-history 0 --grace 0
 	unset CACHE_TOOL_REPO
-}
-proof() { # proof WHAT COMMAND…
-	if "${@:2}" >> "$R/log.$TOOL" 2>&1; then echo "$WL $TOOL: $1 is right"; else
-		echo "$WL $TOOL: $1 is WRONG: $(tail -n 1 "$R/log.$TOOL")"
-		cp "$R/log.$TOOL" "$W/wrong.$WL.$1"
-	fi
 }
 # ---- the floor: plain copies, no store
 t_cp() {
@@ -224,11 +197,4 @@ t_rsync() {
 	t gc rm -rf "$S/v1"
 }
 
-for REP in $(seq "$REPS"); do for WL in $WLS; do for TOOL in $TOOLS; do
-	case $TOOL in tarzstd*) program=zstd ;; cachetool) program=cache-tool ;; *) program=$TOOL ;; esac
-	command -v "$program" > /dev/null || { [ "$REP" != 1 ] || echo "skip $TOOL on $WL: not installed"; continue; }
-	prep
-	cd "$R"; "t_$TOOL"; cd "$R"
-done; chmod -R u+w "$R/aside"; rm -rf "$R/aside"; done; done
-chmod -R u+w "$R" 2>/dev/null
-rm -rf "$R"
+turns

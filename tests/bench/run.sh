@@ -13,21 +13,10 @@
 #   RUNS       rounds of one compile beside ccache                        100; 0 leaves it out
 #   GOBENCH=0  leaves out the Go benchmarks
 set -euo pipefail
-HERE=$(cd "$(dirname "$0")" && pwd)
 W=$(realpath -m "${WORKDIR:-${TMPDIR:-/var/tmp}/cache-tool-bench}")
 TOOLS=${TOOLS:-cachetool cp tarzstd tarzstd1 git restic borg casync desync ostree bup kopia rsync}
-mkdir -p "$W/bin"
-export PATH=$W/bin:$PATH
-
-"$HERE/../need.sh" git rsync zstd ccache gcc casync restic borg:borgbackup ostree bup npm
-if [ "${NEWER:-}" ]; then
-	for peer in github.com/restic/restic/cmd/restic github.com/kopia/kopia github.com/folbricht/desync/cmd/desync; do
-		[ -x "$W/bin/$(basename $peer)" ] || GOBIN=$W/bin CGO_ENABLED=0 go install $peer@latest > "$W/bin/log" 2>&1 ||
-			echo "bench: $peer could not be built: $(tail -n 1 "$W/bin/log")"
-	done
-fi
-(cd "$HERE/../.." && go build -o "$W/bin/bench" ./tests/bench)
-command -v cache-tool > /dev/null || { echo "bench: no cache-tool in PATH; make bench builds it"; exit 1; }
+. "$(dirname "$0")/lib.sh"
+setup git rsync zstd ccache gcc casync restic borg:borgbackup ostree bup npm
 
 RESULTS=$W/results-$(date +%Y%m%d-%H%M%S).csv
 if [ "${WORKLOADS-W1 W2 W3}" ]; then

@@ -22,7 +22,7 @@ type result struct {
 	Wall, CPU            time.Duration // CPU is user and system, children included
 	Peak                 int64         // bytes of memory of the biggest process
 	Others               time.Duration // CPU that other processes took meanwhile
-	Size                 int64         // bytes, for sizes
+	Size                 int64         // bytes, for sizes; or what was counted
 	Code                 int           // exit code
 }
 

@@ -197,9 +197,18 @@ var (
 	compile = map[string]made{"default/a.o": {content: "object"}, "default/a.cmi": {content: "interface"}}
 	link    = map[string]made{"default/main.exe": {content: strings.Repeat("program", 1000), executable: true}, "default/copy.exe": {content: strings.Repeat("program", 1000), executable: true}}
 	alias   = map[string]made{}
+	many    = manyTargets() // metadata that does not fit into one record
 	dirs    = map[string]made{"out": directory, "out/empty": directory, "out/file": {content: "in a directory"}}
 	same    = map[string]made{"default/b.o": {content: "object"}, "default/nothing": {}}
 )
+
+func manyTargets() map[string]made {
+	many := map[string]made{}
+	for i := range 10_000 {
+		many[fmt.Sprintf("default/a/path/that/is/rather/long/target-%05d", i)] = made{content: fmt.Sprint(i % 10)}
+	}
+	return many
+}
 
 func big() map[string]made {
 	return map[string]made{"big.exe": {noise(3 << 20), true}, "big.a": {noise(3 << 20)[1:], false}}
@@ -213,7 +222,7 @@ func noise(size int) string {
 }
 
 func TestCarry(t *testing.T) {
-	rules := map[string]map[string]made{"compile": compile, "link": link, "alias": alias, "dirs": dirs, "same": same, "big": big()}
+	rules := map[string]map[string]made{"compile": compile, "link": link, "alias": alias, "dirs": dirs, "same": same, "big": big(), "many": many}
 	for name, layout := range layouts {
 		t.Run(name, func(t *testing.T) {
 			a, b := layout.at(t, t.TempDir()), layout.at(t, t.TempDir())
@@ -226,7 +235,7 @@ func TestCarry(t *testing.T) {
 
 			s := newShelf(t)
 			report, warnings := s.push(t, cacheAt(a.root))
-			if report.Entries != len(rules) || report.Files != 7 || report.Skipped != 0 || len(warnings) > 0 {
+			if report.Entries != len(rules) || report.Files != 17 || report.Skipped != 0 || len(warnings) > 0 {
 				t.Errorf("collected %+v, %q", report, warnings)
 			}
 			if again, _ := s.push(t, cacheAt(a.root)); again != (Report{}) {
@@ -522,6 +531,12 @@ func TestDeliverLeavesOut(t *testing.T) {
 		}},
 		{"metadata that was cut", "want \"(5:files\"", byMD5, func(put func(string) objects.ID) objects.Entries {
 			return objects.Entries{body(put, "((8:metadata)")}
+		}},
+		{"metadata of many bytes", "bytes", byMD5, func(put func(string) objects.ID) objects.Entries {
+			return objects.Entries{body(put, strings.Repeat("((8:metadata)", maxMetadata/10))}
+		}},
+		{"a directory for metadata", `it has no file "body"`, byMD5, func(func(string) objects.ID) objects.Entries {
+			return objects.Entries{{Mode: objects.ModeDir, Name: entry.BodyName, ID: objects.EmptyTree}}
 		}},
 		{"an object that is missing", objects.ErrNotFound.Error(), byMD5, func(put func(string) objects.ID) objects.Entries {
 			return objects.Entries{body(put, metadataOf("a", object.String())), {Mode: objects.ModeFile, Name: object.String(), ID: objects.Sum(objects.Blob, []byte("nowhere"))}}

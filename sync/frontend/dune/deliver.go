@@ -107,19 +107,33 @@ func (d *delivery) read(ctx context.Context, id func(*parcel) objects.ID, k obje
 			ids, parcels = append(ids, id(p)), append(parcels, p)
 		}
 	}
-	lost := func(i int, _ objects.ID, err error) error {
-		parcels[i].err = err
+	take := func(i int, got objects.Kind, body []byte) error {
+		if got != k {
+			parcels[i].err = fmt.Errorf("%w: %s is a %s, want a %s", errBadEntry, ids[i], got, k)
+		} else {
+			parcels[i].err = fn(parcels[i], body)
+		}
 		return nil
 	}
-	return d.r.ReadMany(ctx, ids, odb.ManyOptions{Parallel: d.o.Parallel, Lost: lost}, func(i int, got objects.Kind, body []byte) error {
-		p := parcels[i]
-		if got != k {
-			p.err = fmt.Errorf("%w: %s is a %s, want a %s", errBadEntry, ids[i], got, k)
+	return d.r.ReadMany(ctx, ids, odb.ManyOptions{
+		Parallel: d.o.Parallel,
+		Big: func(i int, id objects.ID, size int64) error {
+			if size > maxMetadata {
+				parcels[i].err = fmt.Errorf("%w: %s has %d bytes", errBadEntry, id, size)
+				return nil
+			}
+			body, err := objects.ReadKind(ctx, d.r, id, objects.Blob)
+			if err != nil {
+				parcels[i].err = err
+				return nil
+			}
+			return take(i, objects.Blob, body)
+		},
+		Lost: func(i int, _ objects.ID, err error) error {
+			parcels[i].err = err
 			return nil
-		}
-		p.err = fn(p, body)
-		return nil
-	})
+		},
+	}, take)
 }
 
 func (d *delivery) readTrees(ctx context.Context) error {

@@ -6,6 +6,8 @@ import (
 	"errors"
 	"hash"
 	"io"
+
+	"github.com/zeebo/blake3"
 )
 
 // A Digest is what Dune names rules and files by. It is written as 32 hexadecimal
@@ -58,7 +60,7 @@ func (h hashing) namer() namer {
 	case byMD5:
 		return md5Namer{md5.New()}
 	case byBlake3:
-		return blake3Namer{newBlake3()}
+		return blake3Namer{blake3.New()}
 	}
 	return nil
 }
@@ -69,13 +71,13 @@ func (n md5Namer) name(executable bool) Digest {
 	return md5.Sum(append(n.Sum(nil), bit(executable)))
 }
 
-type blake3Namer struct{ *blake3 }
+type blake3Namer struct{ *blake3.Hasher }
 
 func (n blake3Namer) name(executable bool) Digest {
-	content := n.sum()
-	h := newBlake3()
-	h.Write(append([]byte(content.String()), bit(executable)))
-	return h.sum()
+	var content Digest
+	n.Digest().Read(content[:])
+	sum := blake3.Sum256(append([]byte(content.String()), bit(executable)))
+	return Digest(sum[:len(content)])
 }
 
 func bit(executable bool) byte {

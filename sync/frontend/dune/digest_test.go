@@ -1,6 +1,9 @@
 package dune
 
-import "testing"
+import (
+	"fmt"
+	"testing"
+)
 
 // What Dune 2.9.3 called files that it was seen to make, and what the rule of Dune
 // 3.22 makes of the same.
@@ -38,6 +41,22 @@ func TestDigestsAreLowerCase(t *testing.T) {
 	for _, bad := range []string{"", digits[1:], digits + "0", "0123456789ABCDEF0123456789abcdef", "g123456789abcdef0123456789abcdef"} {
 		if d, ok := parseDigest(bad); ok {
 			t.Errorf("%q is taken for %s", bad, d)
+		}
+	}
+}
+
+func BenchmarkNames(b *testing.B) {
+	for _, size := range []int{4 << 10, 1 << 20} {
+		body := make([]byte, size)
+		for _, h := range []hashing{byMD5, byBlake3} {
+			b.Run(fmt.Sprintf("%s-%d", h, size), func(b *testing.B) {
+				b.SetBytes(int64(size))
+				for b.Loop() {
+					n := h.namer()
+					n.Write(body)
+					n.name(false)
+				}
+			})
 		}
 	}
 }

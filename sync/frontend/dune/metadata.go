@@ -134,13 +134,13 @@ func (s *sexp) expect(prefix string) {
 
 // atom takes an atom.
 func (s *sexp) atom() string {
-	digits, rest, ok := bytes.Cut(s.rest[:min(len(s.rest), 20)], []byte(":"))
+	digits, _, ok := bytes.Cut(s.rest[:min(len(s.rest), 20)], []byte(":"))
 	n, err := strconv.ParseUint(string(digits), 10, 31)
 	if s.err != nil || !ok || err != nil || strconv.FormatUint(n, 10) != string(digits) {
 		s.fail(fmt.Sprintf("want an atom, have %.20q", s.rest))
 		return ""
 	}
-	rest = s.rest[len(digits)+1:]
+	rest := s.rest[len(digits)+1:]
 	if n > uint64(len(rest)) {
 		s.fail("it is cut short")
 		return ""

@@ -531,12 +531,14 @@ func TestStrangeServers(t *testing.T) {
 		handler http.HandlerFunc
 		want    string
 	}{
-		"a web site":      {func(w http.ResponseWriter, r *http.Request) { io.WriteString(w, "<html>") }, "no cache-tool server"},
-		"a static site":   {func(w http.ResponseWriter, r *http.Request) { w.WriteHeader(405) }, "no cache-tool server"},
-		"nothing there":   {http.NotFound, "no cache-tool server"},
-		"silent":          {func(w http.ResponseWriter, r *http.Request) { io.Copy(io.Discard, r.Body); <-stop }, "silent"},
-		"stalls":          {func(w http.ResponseWriter, r *http.Request) { ours(w, []byte{0}); w.(http.Flusher).Flush(); <-stop }, "silent"},
-		"sends elsewhere": {func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "http://example.org/", 307) }, "example.org"},
+		"a web site":    {func(w http.ResponseWriter, r *http.Request) { io.WriteString(w, "<html>") }, "no cache-tool server"},
+		"a static site": {func(w http.ResponseWriter, r *http.Request) { w.WriteHeader(405) }, "no cache-tool server"},
+		"nothing there": {http.NotFound, "no cache-tool server"},
+		"silent":        {func(w http.ResponseWriter, r *http.Request) { io.Copy(io.Discard, r.Body); <-stop }, "silent"},
+		"stalls":        {func(w http.ResponseWriter, r *http.Request) { ours(w, []byte{0}); w.(http.Flusher).Flush(); <-stop }, "silent"},
+		"sends elsewhere": {func(w http.ResponseWriter, r *http.Request) {
+			http.Redirect(w, r, "http://example.org/", http.StatusTemporaryRedirect)
+		}, "example.org"},
 		"asks who we are": {func(w http.ResponseWriter, r *http.Request) { w.WriteHeader(401) }, "401"},
 		"hangs up":        {func(w http.ResponseWriter, r *http.Request) { panic(http.ErrAbortHandler) }, "EOF"},
 		"says too much":   {func(w http.ResponseWriter, r *http.Request) { ours(w, make([]byte, 10<<10)) }, "malformed"},

@@ -209,7 +209,8 @@ func (b *body) Close() error {
 	return b.PipeReader.Close()
 }
 
-// Upload adds the objects of a pack, each proven.
+// Upload adds the objects of a pack, each proven, those that are here already as
+// well.
 func (r *Remote) Upload(ctx context.Context, p io.ReaderAt, size int64) error {
 	return r.add(ctx, func(b *odb.Batch) error {
 		if _, err := b.Receive(ctx, io.NewSectionReader(p, 0, size)); err != nil {
@@ -241,7 +242,7 @@ func (r *Remote) Take(ctx context.Context, parcels []*odb.Parcel, done func(*odb
 const maxWaiting = 128 << 20
 
 func (r *Remote) add(ctx context.Context, fill func(*odb.Batch) error) error {
-	b, err := r.db.NewBatch(ctx, odb.BatchOptions{Waiting: maxWaiting})
+	b, err := r.db.NewBatch(ctx, odb.BatchOptions{Waiting: maxWaiting, ProveKnown: true})
 	if err != nil {
 		return err
 	}
