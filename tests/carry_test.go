@@ -78,7 +78,7 @@ func oddFiles(t *testing.T, dir string, seed uint64) {
 	write(t, filepath.Join(dir, ".git", "config"), "[core]\n")
 	write(t, filepath.Join(dir, strings.Repeat("ä", 120)), "long name\n")
 	write(t, filepath.Join(dir, "exec"), "#!/bin/sh\n")
-	write(t, filepath.Join(dir, "big"), noise(seed, 3<<20)+strings.Repeat("\x00", 1<<20))
+	write(t, filepath.Join(dir, "big"), noise(seed, 2<<20)+strings.Repeat("\x00", 1<<20))
 	for name, mode := range map[string]os.FileMode{"exec": 0o755, "big": 0o444} {
 		if err := os.Chmod(filepath.Join(dir, name), mode); err != nil {
 			t.Fatal(err)
@@ -91,7 +91,7 @@ func oddFiles(t *testing.T, dir string, seed uint64) {
 			t.Fatal(err)
 		}
 	}
-	test.Tree(t, filepath.Join(dir, "empty"), seed, 150)
+	test.Tree(t, filepath.Join(dir, "empty"), seed, 100)
 }
 
 // same wants two directories to be the same: for us, for diff, and for find.

@@ -59,6 +59,7 @@ func stride(t *testing.T) int { return 10 / test.Count(t, 10) }
 // turn and in each way. What passes is not seen; what does not is said. Nothing is
 // lost or wrong, and the next time everything is well.
 func TestRequestFails(t *testing.T) {
+	t.Parallel() // it waits most of the time
 	for _, p := range faultyPlaces(t) {
 		t.Run(p.name, func(t *testing.T) {
 			s := p.start(t)

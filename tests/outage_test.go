@@ -65,6 +65,7 @@ func (x *passage) babble() {
 // builds without it and says so, others do not ask it, and push, pull and their
 // like fail with something to read. None of them waits for ever.
 func TestNeverFailsABuild(t *testing.T) {
+	t.Parallel()
 	for _, p := range faultyPlaces(t) {
 		t.Run(p.name, func(t *testing.T) {
 			s := p.start(t)
@@ -215,6 +216,7 @@ func failsClearly(t *testing.T, h *host, n *network, outage string) {
 
 // TestNobodyListens is the commonest of all outages.
 func TestNobodyListens(t *testing.T) {
+	t.Parallel()
 	refused, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)

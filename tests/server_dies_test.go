@@ -110,7 +110,9 @@ func TestServerKilled(t *testing.T) {
 func TestServerDiskFull(t *testing.T) {
 	names := []string{"path", "bucket", "serve"}
 	for _, s := range davtest.Servers {
-		names = append(names, s.Name)
+		if s.Name == "apache" || test.Soak() { // others say 500, and are asked again
+			names = append(names, s.Name)
+		}
 	}
 	for n, name := range names {
 		t.Run(name, func(t *testing.T) {
