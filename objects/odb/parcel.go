@@ -21,6 +21,8 @@ type Parcel struct {
 	blocks  []parcelBlock
 	size    int64
 	last    bool
+
+	neighbours bool
 }
 
 // ParcelOptions say how objects are parcelled. The zero value works.
@@ -31,6 +33,10 @@ type ParcelOptions struct {
 	// Base reports whether the receiver has a tree, so that others may come as
 	// their differences to it. (Those that come along it has, too.)
 	Base func(tree objects.ID) bool
+
+	// Neighbours lets the rest of a block come along where nearly all of it is wanted.
+	// Such parcels are to be written to packs: nobody says what that is.
+	Neighbours bool
 }
 
 const (
@@ -234,7 +240,7 @@ func (c *parceller) next(last bool, size int64) *Parcel {
 			return p
 		}
 	}
-	p := &Parcel{db: c.db, last: last}
+	p := &Parcel{db: c.db, last: last, neighbours: c.o.Neighbours}
 	c.parcels = append(c.parcels, p)
 	return p
 }
@@ -293,6 +299,12 @@ func (p *Parcel) WriteTo(ctx context.Context, w *pack.Writer) error {
 	})
 }
 
+// Blocks calls fn with the blocks of the parcel's pack, which it may keep until it
+// returns.
+func (p *Parcel) Blocks(ctx context.Context, fn func(block []byte) error) error {
+	return p.each(ctx, func(stored []byte, _ []pack.Record) error { return fn(stored) })
+}
+
 // Adopt adds what is in a parcel of another store. Unlike Receive it believes
 // what that store's indexes say: objects are proven when they are read.
 func (b *Batch) Adopt(ctx context.Context, p *Parcel) error {
@@ -301,7 +313,7 @@ func (b *Batch) Adopt(ctx context.Context, p *Parcel) error {
 
 // each hands out the blocks of the parcel's pack.
 func (p *Parcel) each(ctx context.Context, fn func(stored []byte, records []pack.Record) error) error {
-	w := parcelWriter{db: p.db, fn: fn}
+	w := parcelWriter{db: p.db, fn: fn, neighbours: p.neighbours}
 	defer w.close()
 	for _, blocks := range [][]parcelBlock{p.recipes, p.blocks} {
 		for _, b := range blocks {
@@ -324,6 +336,8 @@ type parcelWriter struct {
 	db *DB
 	fn func(stored []byte, records []pack.Record) error
 
+	neighbours bool
+
 	buf, out []byte
 	data     pack.Data
 	open     pack.Block
@@ -341,12 +355,16 @@ func (w *parcelWriter) block(ctx context.Context, b parcelBlock) error {
 	if err != nil {
 		return w.elsewhere(ctx, b, err)
 	}
-	if n == len(b.records) && !slices.ContainsFunc(b.records, func(r parcelRecord) bool { return r.whole }) && int(b.info.Raw) >= worthKeeping {
+	asIs := int(b.info.Raw) >= worthKeeping && !slices.ContainsFunc(b.records, func(r parcelRecord) bool { return r.whole })
+	switch {
+	case asIs && n == len(b.records):
 		records := make([]pack.Record, n)
 		for i, r := range b.records {
 			records[i] = pack.Record{ID: r.id, Type: r.entry.Type, Size: r.entry.Size}
 		}
 		return w.fn(stored, records)
+	case asIs && w.neighbours && b.isMost():
+		return w.fn(stored, make([]pack.Record, n))
 	}
 	if err := w.data.Decode(stored); err != nil {
 		return w.elsewhere(ctx, b, err)
@@ -369,6 +387,16 @@ func (w *parcelWriter) block(ctx context.Context, b parcelBlock) error {
 		}
 	}
 	return nil
+}
+
+// isMost reports whether so much of a block is wanted that the rest costs less than
+// to pack that anew.
+func (b *parcelBlock) isMost() bool {
+	size := int64(0)
+	for _, r := range b.records {
+		size += int64(r.entry.Size)
+	}
+	return size >= int64(b.info.Raw)-int64(b.info.Raw)/8
 }
 
 // worthKeeping is from how many bytes on a block is not packed anew together

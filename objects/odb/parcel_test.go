@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"slices"
 	"strings"
 	"testing"
 
@@ -411,5 +412,22 @@ func TestReceiveBroken(t *testing.T) {
 	cancel()
 	if _, err := batch(t, open(t, test.Dir(t)), odb.BatchOptions{}).Receive(ctx, strings.NewReader(string(whole))); !errors.Is(err, context.Canceled) {
 		t.Errorf("%v", err)
+	}
+}
+
+// TestNeighbours sends all but one of the objects in a store: to those who may have
+// everything that one comes along, so that its block need not be packed anew.
+func TestNeighbours(t *testing.T) {
+	s := newSample(t)
+	left := objects.Sum(objects.Blob, text(150, 100+17*150))
+	ids := s.ids(t, func(id objects.ID) bool { return id != left })
+	for _, neighbours := range []bool{false, true} {
+		to := open(t, test.Dir(t))
+		b := batch(t, to, odb.BatchOptions{})
+		receive(t, s.db, b, ids, odb.ParcelOptions{Neighbours: neighbours})
+		if missing, err := b.Missing(t.Context(), append(ids, left)); err != nil || slices.Contains(missing, left) == neighbours {
+			t.Errorf("neighbours %v: it is missing: %v, %v", neighbours, slices.Contains(missing, left), err)
+		}
+		b.Close()
 	}
 }

@@ -20,7 +20,11 @@ import (
 // they are made of; they wait for that until Prove. It returns how many records
 // are new here. What came before an error stays in the batch.
 func (b *Batch) Receive(ctx context.Context, r io.Reader) (fresh int, err error) {
-	s := pack.NewStream(r)
+	return b.ReceiveBlocks(ctx, pack.NewStream(r))
+}
+
+// ReceiveBlocks is Receive for the blocks of a pack.
+func (b *Batch) ReceiveBlocks(ctx context.Context, s pack.Source) (fresh int, err error) {
 	workers := runtime.GOMAXPROCS(0)
 	free, blocks := make(chan []byte, workers+1), make(chan arrival)
 	for range workers + 1 {

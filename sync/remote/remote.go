@@ -58,6 +58,10 @@ type Request struct {
 	// program cannot follow objects: of such a one callers get what they want and
 	// no more, look at it, and ask again.
 	Extent Extent
+
+	// Neighbours says that the caller may see all that the remote has: blocks of which
+	// nearly all is wanted may come as they are. A server decides that itself.
+	Neighbours bool
 }
 
 // Extent is how far a fetch goes beyond the objects that it wants.

@@ -51,6 +51,7 @@ func (x *exchange) view(ctx context.Context, store Store) (*view, error) {
 func (x *exchange) restrict(ctx context.Context, store Store, q *remote.Request) error {
 	v, err := x.view(ctx, store)
 	if v == nil || err != nil {
+		q.Neighbours = err == nil // what lies beside it is for him, too
 		return err
 	}
 	for _, id := range q.Want {

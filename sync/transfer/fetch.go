@@ -9,6 +9,7 @@ import (
 
 	"github.com/cache-tool/cache-tool/objects"
 	"github.com/cache-tool/cache-tool/objects/odb"
+	"github.com/cache-tool/cache-tool/objects/pack"
 	"github.com/cache-tool/cache-tool/objects/reach"
 	"github.com/cache-tool/cache-tool/sync/remote"
 )
@@ -123,21 +124,30 @@ func fetch(ctx context.Context, db *odb.DB, r remote.Remote, tips, have []object
 	return collect(ctx, db, o, func(ctx context.Context, f *fetcher) error {
 		commits, failed := extent == remote.History, 0
 		var asked []objects.ID
-		for {
-			missing, blobs, err := f.missing(ctx, tips, have, commits)
+		_, follows := r.(remote.PathFetcher)
+		for first := true; ; first = false {
+			missing, look, err := f.missing(ctx, tips, have, commits)
 			if err != nil || len(missing) == 0 {
 				return err
-			}
-			if blobs {
-				// Somebody has begun this before: the chunks of some may be here.
-				extent = remote.Only
 			}
 			if slices.Equal(missing, asked) && failed == 0 {
 				return fmt.Errorf("the remote sends nothing of %d objects that are missing, as %s: %w", len(missing), missing[0].Short(), objects.ErrNotFound)
 			}
-			asked = slices.Clone(missing)
 			before := f.stats.Objects
-			err = f.bring(ctx, r, remote.Request{Want: missing, Have: have, Extent: extent})
+			want := missing
+			switch {
+			case first && follows && extent == remote.Closure && len(missing) == maxWant && look.here < maxWant:
+				// Little of it is here, such as the trees that came along with a look-up: all at once
+				// is less than in pieces.
+				want = tips
+			case look.onlyBlobs:
+				// Somebody has begun this before: the chunks of some may be here.
+				extent = remote.Only
+				fallthrough
+			default:
+				asked = slices.Clone(missing)
+			}
+			err = f.bring(ctx, r, remote.Request{Want: want, Have: have, Extent: extent, Neighbours: true})
 			switch {
 			case err == nil:
 				failed = 0
@@ -173,21 +183,30 @@ const (
 
 var errEnough = errors.New("enough")
 
+// A look is what missing has met besides.
+type look struct {
+	here      int  // objects that are not missing
+	onlyBlobs bool // nothing else is missing
+}
+
 // missing returns objects that tips lead to and that are not here, those nearest
-// to tips first; not all of them, but none only if there are none. Blobs says that
-// they are nothing else.
-func (f *fetcher) missing(ctx context.Context, tips, have []objects.ID, commits bool) (missing []objects.ID, blobs bool, err error) {
-	blobs = true
+// to tips first; not all of them, but none only if there are none.
+func (f *fetcher) missing(ctx context.Context, tips, have []objects.ID, commits bool) (missing []objects.ID, l look, err error) {
+	l.onlyBlobs = true
 	err = reach.Since(ctx, f.b, tips, have, reach.Options{
 		Shallow:    f.o.Shallow,
 		CheckBlobs: true,
 		Commits:    commits,
 		Unplaced:   true,
+		Visit: func(objects.ID, objects.Kind) error {
+			l.here++
+			return nil
+		},
 		Missing: func(m reach.Missing) error {
 			if !errors.Is(m, objects.ErrNotFound) {
 				return m
 			}
-			blobs = blobs && m.Kind == objects.Blob
+			l.onlyBlobs = l.onlyBlobs && m.Kind == objects.Blob
 			if missing = append(missing, m.ID); len(missing) == maxWant {
 				return errEnough
 			}
@@ -197,7 +216,7 @@ func (f *fetcher) missing(ctx context.Context, tips, have []objects.ID, commits 
 	if errors.Is(err, errEnough) {
 		err = nil
 	}
-	return missing, blobs, err
+	return missing, l, err
 }
 
 // bring fetches what q asks for, and what that needs to be proven.
@@ -226,8 +245,13 @@ func (f *fetcher) bringOnce(ctx context.Context, r remote.Remote, q remote.Reque
 }
 
 func (f *fetcher) receive(ctx context.Context, body io.Reader) error {
-	counted := &counter{r: body, f: f}
-	fresh, err := f.b.Receive(ctx, counted)
+	var fresh int
+	var err error
+	if s, ok := body.(pack.Source); ok {
+		fresh, err = f.b.ReceiveBlocks(ctx, &blockCounter{s, f})
+	} else {
+		fresh, err = f.b.Receive(ctx, &counter{body, f})
+	}
 	f.stats.Objects += fresh
 	f.stats.Packs++
 	f.o.Meter.Done(fresh, 0)
@@ -294,8 +318,26 @@ type counter struct {
 
 func (c *counter) Read(p []byte) (int, error) {
 	n, err := c.r.Read(p)
-	c.f.stats.Bytes += int64(n)
-	c.f.held += int64(n)
-	c.f.o.Meter.Done(0, int64(n))
+	c.f.came(n)
 	return n, err
+}
+
+// A blockCounter counts what comes in blocks.
+type blockCounter struct {
+	pack.Source
+	f *fetcher
+}
+
+func (c *blockCounter) Next(buf []byte) ([]byte, error) {
+	block, err := c.Source.Next(buf)
+	if err == nil {
+		c.f.came(len(block))
+	}
+	return block, err
+}
+
+func (f *fetcher) came(n int) {
+	f.stats.Bytes += int64(n)
+	f.held += int64(n)
+	f.o.Meter.Done(0, int64(n))
 }

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"math/rand/v2"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -366,4 +367,51 @@ func TestLies(t *testing.T) {
 			}
 		}
 	})
+}
+
+// A counting remote follows what leads to what, and counts fetches.
+type counting struct {
+	*peer.Remote
+	fetches atomic.Int64
+}
+
+func (r *counting) Fetch(ctx context.Context, q remote.Request) (io.ReadCloser, error) {
+	r.fetches.Add(1)
+	return r.Remote.Fetch(ctx, q)
+}
+
+// TestFetchTheRest has the root of a wide tree already, as lazy repositories do: all
+// that is below comes with one request.
+func TestFetchTheRest(t *testing.T) {
+	there, here := newStore(t), newStore(t)
+	b, err := there.NewBatch(t.Context(), odb.BatchOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer b.Close()
+	var tree objects.Entries
+	for i := range 20_000 {
+		id, err := b.PutBytes(objects.Blob, noise(uint64(i), 20))
+		if err != nil {
+			t.Fatal(err)
+		}
+		tree = append(tree, objects.Entry{Mode: objects.ModeFile, Name: fmt.Sprintf("%05d", i), ID: id})
+	}
+	root, err := b.PutTree(tree.Encode(), objects.ID{})
+	if err == nil {
+		err = b.Commit(t.Context(), odb.Durable)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := &counting{Remote: peer.New(there.DB, nil, nil)}
+	if _, err := transfer.FetchObjects(t.Context(), here.DB, r, []objects.ID{root}, transfer.Options{}); err != nil {
+		t.Fatal(err)
+	}
+	r.fetches.Store(0)
+	fetch(t, here, r, root, transfer.Options{})
+	here.wantWhole(root)
+	if n := r.fetches.Load(); n != 1 {
+		t.Errorf("%d requests", n)
+	}
 }

@@ -136,7 +136,7 @@ t_changed() {
 		$(awk '/^:/ { file = $2 != "040000"; next } file' "$at/changed" | tar --posix -cf - -C "$W/data/$WL/v2" --no-recursion --verbatim-files-from -T - | zstd -q -3 | wc -c)))
 }
 
-# ---- cache-tool. The stores to push from are made once for all destinations, and go with what was put aside.
+# ---- cache-tool. The store to push from is made once for all destinations, and goes with what was put aside.
 sources() {
 	A=$R/aside/source
 	[ ! -d "$A" ] || return 0
@@ -150,7 +150,7 @@ sources() {
 		return
 	fi
 	live v1
-	(cd "$L" && cache-tool -q init "$A/v2" && t save1 cache-tool -q --repo "$A/v2" save live . && cp -a "$A/v2" "$A/v1")
+	(cd "$L" && cache-tool -q init "$A/v1" && t save1 cache-tool -q --repo "$A/v1" save live . && cp -a "$A/v1" "$A/v2")
 	live v2
 	(cd "$L" && t save2 cache-tool -q --repo "$A/v2" save live .)
 }
@@ -161,15 +161,19 @@ replicate() { # replicate URL LOG TELL…: TELL follows a step, and says what LO
 		hit
 		return
 	fi
-	step push1 $c --repo "$A/v1" push "$url" main
-	step push0 $c --repo "$A/v1" push "$url" main
+	cp -a "$A/v1" "$S"
+	step push1 $c --repo "$S" push "$url" main
+	step push0 $c --repo "$S" push "$url" main
 	step clone1 $c clone "$url" "$R/clone1"
-	step push2 $c --repo "$A/v2" push "$url" main
+	(cd "$L" && cache-tool -q --repo "$S" save live .)
+	step push2 $c --repo "$S" push "$url" main
 	step pull $c --repo "$R/clone1" pull
 	step clone $c clone "$url" "$R/clone2"
 	step lazy $c clone --lazy "$url" "$R/clone3"
 	t unpack $c --repo "$R/clone2" restore live --to "$O.2"; proof clone "$HERE/same.sh" "$L" "$O.2"
-	step unlazy $c --repo "$R/clone3" restore live --to "$O.3"; proof lazy "$HERE/same.sh" "$L" "$O.3"
+	mark "$log"
+	t unlazy $c --repo "$R/clone3" restore live --to "$O.3"; proof lazy "$HERE/same.sh" "$L" "$O.3"
+	[ "${tell[0]}" = said ] || "${tell[0]}" unlazy "${tell[@]:1}"
 	cache-tool -q --repo "$R/clone1" restore live --to "$O.1"; proof pull "$HERE/same.sh" "$L" "$O.1"
 }
 hit() { # the rest of replicate for that workload

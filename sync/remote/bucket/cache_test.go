@@ -145,10 +145,10 @@ func files(t *testing.T, dir string) map[string]int64 {
 // sees a difference.
 func TestCacheIsDamaged(t *testing.T) {
 	mem := remotetest.NewStrict(t)
-	items, ids := manyBlobs(30_000)
+	items, ids := manyBlobs(26_000)
 	dir := filepath.Join(test.Dir(t), "cache")
 	remotetest.Upload(t, bucket.Open(mem), items...)
-	for i := range test.Count(t, 300) {
+	for i := range test.Count(t, 100) {
 		r := openCached(mem, dir)
 		if i%2 == 0 { // only heads
 			if missing, err := r.Missing(t.Context(), ids[:3]); err != nil || len(missing) > 0 {
@@ -167,6 +167,6 @@ func TestCacheIsDamaged(t *testing.T) {
 				test.FlipBit(t, filepath.Join(dir, name), int64(i)*104_729%(8*size))
 			}
 		}
-		remotetest.WantFetched(t, openCached(mem, dir), items[i], items[29_999-i])
+		remotetest.WantFetched(t, openCached(mem, dir), items[i], items[25_999-i])
 	}
 }

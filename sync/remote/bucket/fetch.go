@@ -1,7 +1,6 @@
 package bucket
 
 import (
-	"bufio"
 	"cmp"
 	"context"
 	"errors"
@@ -28,31 +27,22 @@ func (r *Remote) Fetch(ctx context.Context, q remote.Request) (io.ReadCloser, er
 		return nil, err
 	}
 	ctx, cancel := context.WithCancel(ctx)
-	out, in := io.Pipe()
+	f.out = pack.NewPipe()
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		buffered := bufio.NewWriterSize(in, 64<<10)
-		f.w = pack.NewWriter(buffered)
-		err := f.run(ctx, blocks)
-		if err == nil {
-			_, err = f.w.Finish()
-		}
-		if err == nil {
-			err = buffered.Flush()
-		}
-		in.CloseWithError(err) // nil is io.EOF
+		f.out.End(f.run(ctx, blocks))
 	}()
-	return &fetched{out, func() {
+	return &fetched{f.out, func() {
 		cancel()
-		out.Close()
+		f.out.Close()
 		<-done
 	}}, nil
 }
 
 // fetched is the pack that a fetch makes. Closing it ends the fetch.
 type fetched struct {
-	*io.PipeReader
+	*pack.Pipe
 	end func()
 }
 
@@ -64,7 +54,7 @@ func (f *fetched) Close() error {
 // A fetch is on its way. What it holds is for one goroutine.
 type fetch struct {
 	r    *Remote
-	w    *pack.Writer
+	out  *pack.Pipe
 	have map[objects.ID]bool
 	sent map[spot]bool
 	bad  map[spot]error // blocks that could not be read
@@ -199,11 +189,10 @@ func (f *fetch) run(ctx context.Context, blocks []wanted) error {
 // send sends one block of c. It returns what must come besides.
 func (f *fetch) send(c contents, b wanted) (more []objects.ID, err error) {
 	err = c.err
-	n := 0
 	var stored []byte
 	if err == nil {
 		stored = c.data[b.off-c.off:][:b.size]
-		n, err = pack.CheckBlock(stored)
+		_, err = pack.CheckBlock(stored)
 	}
 	if err == nil {
 		more, err = f.bases(b, stored)
@@ -216,8 +205,7 @@ func (f *fetch) send(c contents, b wanted) (more []objects.ID, err error) {
 		return more, nil
 	}
 	f.sent[b.spot] = true
-	_, err = f.w.Append(stored, make([]pack.Record, n))
-	return more, err
+	return more, f.out.Append(stored)
 }
 
 // bases returns the trees that deltas among the wanted objects of a block refer

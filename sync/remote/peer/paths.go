@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/cache-tool/cache-tool/objects"
+	"github.com/cache-tool/cache-tool/objects/odb"
 	"github.com/cache-tool/cache-tool/sync/remote"
 )
 
@@ -22,7 +23,7 @@ func (r *Remote) FetchPaths(ctx context.Context, paths []remote.Path, budget int
 	if err := w.below(ctx); err != nil {
 		return nil, err
 	}
-	return r.send(ctx, w.ids, nil)
+	return r.send(ctx, w.ids, odb.ParcelOptions{})
 }
 
 // A pathWalk gathers what some paths lead to.

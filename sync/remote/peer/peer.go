@@ -7,7 +7,6 @@
 package peer
 
 import (
-	"bufio"
 	"context"
 	"errors"
 	"fmt"
@@ -120,7 +119,11 @@ func (r *Remote) Fetch(ctx context.Context, q remote.Request) (io.ReadCloser, er
 	for _, id := range q.Have {
 		have[id] = true
 	}
-	return r.send(ctx, ids, func(tree objects.ID) bool { return have[tree] })
+	return r.send(ctx, ids, odb.ParcelOptions{
+		Size:       math.MaxInt64, // they go into one pack
+		Base:       func(tree objects.ID) bool { return have[tree] },
+		Neighbours: q.Neighbours,
+	})
 }
 
 // extent returns what a request comes to.
@@ -161,8 +164,8 @@ func (r *Remote) extent(ctx context.Context, q remote.Request) ([]objects.ID, er
 }
 
 // send returns a pack with the objects that ids name.
-func (r *Remote) send(ctx context.Context, ids []objects.ID, base func(objects.ID) bool) (io.ReadCloser, error) {
-	parcels, err := r.db.Parcels(ctx, ids, odb.ParcelOptions{Size: math.MaxInt64, Base: base})
+func (r *Remote) send(ctx context.Context, ids []objects.ID, o odb.ParcelOptions) (io.ReadCloser, error) {
+	parcels, err := r.db.Parcels(ctx, ids, o)
 	if err != nil {
 		return nil, err
 	}
@@ -178,36 +181,28 @@ func (r *Remote) send(ctx context.Context, ids []objects.ID, base func(objects.I
 		return 1
 	})
 	ctx, cancel := context.WithCancel(ctx)
-	out, in := io.Pipe()
+	pipe := pack.NewPipe()
 	go func() {
-		buffered := bufio.NewWriterSize(in, 256<<10)
-		w := pack.NewWriter(buffered)
 		err := ctx.Err()
 		for _, p := range parcels {
 			if err == nil {
-				err = p.WriteTo(ctx, w)
+				err = p.Blocks(ctx, pipe.Append)
 			}
 		}
-		if err == nil {
-			_, err = w.Finish()
-		}
-		if err == nil {
-			err = buffered.Flush()
-		}
-		in.CloseWithError(err) // nil is io.EOF
+		pipe.End(err)
 	}()
-	return &body{out, cancel}, nil
+	return &body{pipe, cancel}, nil
 }
 
 // body is a pack that is being made. Closing it ends that.
 type body struct {
-	*io.PipeReader
+	*pack.Pipe
 	cancel func()
 }
 
 func (b *body) Close() error {
 	b.cancel()
-	return b.PipeReader.Close()
+	return b.Pipe.Close()
 }
 
 // Upload adds the objects of a pack, each proven, those that are here already as
