@@ -31,6 +31,8 @@ type StatusError struct {
 	Code        int
 	Reason      string        // what the server says about it, shortened
 	Wait        time.Duration // before trying again, if the server says so
+
+	ours bool // it is a cache-tool server that says so
 }
 
 func (e *StatusError) Error() string {
@@ -38,11 +40,17 @@ func (e *StatusError) Error() string {
 	if e.Reason != "" {
 		s += " (" + e.Reason + ")"
 	}
+	if e.ours {
+		s += ": a cache-tool server is there, and no WebDAV server"
+	}
 	return s
 }
 
 // Is makes the usual codes answer to what callers ask for.
 func (e *StatusError) Is(target error) bool {
+	if e.ours {
+		return target == ErrNoServer
+	}
 	switch e.Code {
 	case http.StatusNotFound, http.StatusGone:
 		return target == remote.ErrNotFound
@@ -237,9 +245,12 @@ func statusError(r request, resp *http.Response) error {
 			e.Wait = time.Until(at)
 		}
 	}
-	if strings.HasPrefix(resp.Header.Get("Content-Type"), "text/plain") {
-		text, _ := io.ReadAll(io.LimitReader(resp.Body, 200))
+	text, _ := io.ReadAll(io.LimitReader(resp.Body, 200))
+	switch kind := resp.Header.Get("Content-Type"); {
+	case strings.HasPrefix(kind, "text/plain"):
 		e.Reason = strings.ToValidUTF8(strings.Join(strings.Fields(string(text)), " "), "?")
+	case kind == "application/json":
+		e.ours = strings.Contains(string(text), "this is a cache-tool server")
 	}
 	return e
 }
