@@ -89,7 +89,7 @@ func (s *session) listRemotes(r *repo.Repo) error {
 		if err != nil {
 			return err
 		}
-		list = append(list, remoteJSON{Name: m.name, URL: m.url, Lazy: m.lazy})
+		list = append(list, remoteJSON{Name: m.name, URL: m.shownURL(), Lazy: m.lazy})
 		width = max(width, len(shown(name)))
 	}
 	if s.json {
@@ -187,7 +187,7 @@ func (s *session) removeRemote(ctx context.Context, r *repo.Repo, name string) e
 		return err
 	}
 	if s.json {
-		return s.answer(remoteJSON{Name: name, URL: m.url})
+		return s.answer(remoteJSON{Name: name, URL: m.shownURL()})
 	}
 	s.say("removed remote %s", shown(name))
 	return nil
@@ -203,7 +203,7 @@ func (s *session) showRemote(ctx context.Context, r *repo.Repo, name string) err
 	if err != nil {
 		return err
 	}
-	document := remoteJSON{Name: m.name, URL: m.url, Lazy: m.lazy}
+	document := remoteJSON{Name: m.name, URL: m.shownURL(), Lazy: m.lazy}
 	for ref, id := range x.there {
 		document.Refs = append(document.Refs, refJSON{string(ref), id})
 	}
@@ -211,7 +211,7 @@ func (s *session) showRemote(ctx context.Context, r *repo.Repo, name string) err
 	if s.json {
 		return s.answer(document)
 	}
-	s.printf("%s\n", shown(m.url))
+	s.printf("%s\n", shown(m.shownURL()))
 	for _, ref := range document.Refs {
 		here := ""
 		if tracking := x.tracking(refs.Name(ref.Ref)); tracking != "" {

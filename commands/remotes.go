@@ -44,6 +44,15 @@ func (m remoteStore) String() string {
 	return m.url
 }
 
+// shownURL is the URL without a password that somebody has written into the settings
+// by hand.
+func (m remoteStore) shownURL() string {
+	if u, err := url.Parse(m.url); err == nil && u.User != nil {
+		return u.Redacted()
+	}
+	return m.url
+}
+
 // setting returns one of the remote's settings; the default for a URL.
 func (m remoteStore) setting(r *repo.Repo, key string) string {
 	value, err := r.Config.Get("remote." + m.name + "." + key)
