@@ -9,6 +9,7 @@ import (
 
 	"github.com/cache-tool/cache-tool/objects"
 	"github.com/cache-tool/cache-tool/refs"
+	"github.com/cache-tool/cache-tool/repo"
 )
 
 // The exit codes that a shell may rely on.
@@ -89,6 +90,8 @@ func hintsOf(err error) []string {
 		return []string{"another process moved it meanwhile: run the command again"}
 	case errors.As(err, &damaged):
 		return []string{`run "cache-tool fsck" to see everything that is damaged`}
+	case errors.Is(err, repo.ErrExists):
+		return []string{"a repository wants a directory of its own: name one that is empty, or not there yet"}
 	case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT):
 		return []string{"the disk is full; nothing was changed: make room and run the command again"}
 	case errors.Is(err, syscall.EROFS):

@@ -117,6 +117,8 @@ func remoteHints(m remoteStore, err error) []string {
 		return []string{"is the URL right? " + setURLHint(m)}
 	case errors.Is(err, remote.ErrUnreachable):
 		return []string{"run the command again when it answers: it goes on where it stopped. " + setURLHint(m)}
+	case errors.Is(err, refs.ErrNameTaken):
+		return []string{fmt.Sprintf(`"cache-tool push %s HERE:THERE" gives it another name there; "cache-tool push %s :THERE" deletes the other one`, m, m)}
 	case errors.Is(err, objects.ErrNotFound):
 		return []string{"the remote lacks what its branches lead to: who has it pushes it again"}
 	}
@@ -375,6 +377,10 @@ func (x *exchange) show(ctx context.Context, verb string, dryRun bool, list []mo
 		return nil
 	case len(parts) == 0:
 		parts = append(parts, "no branch moved")
+	}
+	if dryRun && x.stats.Objects == 0 { // what would come is not known
+		x.s.say("%s %s: %s", verb, shown(x.m.String()), strings.Join(parts, ", "))
+		return nil
 	}
 	x.s.say("%s %s: %s (%s, %s)", verb, shown(x.m.String()), strings.Join(parts, ", "), counted(x.stats.Objects, "object"), size(x.stats.Bytes))
 	return nil

@@ -3,6 +3,7 @@ package commands
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"strings"
 
@@ -159,6 +160,9 @@ func (s *session) makeLazy(ctx context.Context, r *repo.Repo, m remoteStore, f f
 	if m.name == "" {
 		return r, m, &usageError{"--lazy wants a remote with a name: it is asked again later", []string{`"cache-tool remote add NAME URL" gives it one`}}
 	}
+	if err := s.onlyLazy(r, m.name); err != nil {
+		return r, m, err
+	}
 	m.lazy = true
 	if err := r.Config.Set(ctx, "remote."+m.name+".lazy", "true"); err != nil {
 		return r, m, err
@@ -217,6 +221,10 @@ func (x *exchange) fetched(ctx context.Context, f fetching) ([]refs.Update, erro
 			}
 			found = true
 			if here.IsBranch() {
+				if x.m.name == "" && spec.src != spec.dst {
+					return nil, &usageError{fmt.Sprintf("fetch does not write to %s", here),
+						[]string{fmt.Sprintf(`"cache-tool pull %s %s:%s" does`, x.m, name.Short(), here.Short())}}
+				}
 				here = x.tracking(here) // branches here are moved by pull
 			}
 			if seen[here] && here != "" {

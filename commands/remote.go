@@ -45,6 +45,9 @@ cache-tool remote add origin dav+https://cache.example.org/team`),
 			if len(args) != want {
 				return usagef("remote %s wants %s, got %d", verb, counted(want, "argument"), len(args))
 			}
+			if lazy && verb != "add" {
+				return &usageError{"--lazy goes with remote add", []string{`"cache-tool fetch --lazy REMOTE" makes a repository a lazy one later`}}
+			}
 			open := s.open
 			if verb == "add" {
 				open = s.openToWrite
@@ -112,7 +115,22 @@ func (s *session) addRemote(ctx context.Context, r *repo.Repo, name, url string,
 	if slices.Contains(remoteNames(r), name) {
 		return withHint(fmt.Errorf("remote %s exists already", shown(name)), fmt.Sprintf(`"cache-tool remote set-url %s URL" says where it is now`, name))
 	}
+	if err := s.onlyLazy(r, name); err != nil && lazy {
+		return err
+	}
 	return s.writeRemote(ctx, r, name, url, lazy)
+}
+
+// onlyLazy refuses a second remote that promises what is not here: nobody would know
+// whom to ask.
+func (s *session) onlyLazy(r *repo.Repo, name string) error {
+	for _, other := range remoteNames(r) {
+		if m, err := s.remoteNamed(r, other); err == nil && m.lazy && other != name {
+			return withHint(fmt.Errorf("remote %s has already promised what is not here", shown(other)),
+				fmt.Sprintf(`"cache-tool fetch --all-content %s" brings all of it here; then another one can be lazy`, other))
+		}
+	}
+	return nil
 }
 
 func (s *session) setRemoteURL(ctx context.Context, r *repo.Repo, name, url string) error {

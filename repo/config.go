@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"syscall"
 
 	"github.com/cache-tool/cache-tool/internal/durable"
 	"github.com/cache-tool/cache-tool/refs"
@@ -211,7 +212,7 @@ var ErrNotRepository = errors.New("not a cache-tool repository")
 // program knows its format.
 func openConfig(dir string) (*Config, error) {
 	c, err := readConfig(filepath.Join(dir, "config"))
-	if errors.Is(err, fs.ErrNotExist) {
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENOTDIR) {
 		return nil, fmt.Errorf("%s: %w", dir, ErrNotRepository)
 	} else if err != nil {
 		return nil, err

@@ -7,6 +7,7 @@ import (
 	"io"
 	"math/rand/v2"
 	"net/http"
+	"net/url"
 	"strconv"
 	"strings"
 	"sync"
@@ -202,7 +203,11 @@ func (b *Bucket) once(ctx context.Context, r request) (*http.Response, error) {
 	}
 	resp, err := b.http.Do(req)
 	if err != nil {
-		err = watch.cause(ctx, err)
+		var where *url.Error
+		if errors.As(err, &where) {
+			err = where.Err
+		}
+		err = fmt.Errorf("%s %s: %w", r.method, r.url, watch.cause(ctx, err))
 		watch.stop()
 		return nil, err
 	}
