@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"strings"
 	"syscall"
+	"unicode/utf8"
 
 	"github.com/cache-tool/cache-tool/objects"
 	"github.com/cache-tool/cache-tool/refs"
@@ -169,12 +170,17 @@ func message(ctx context.Context, err error) string {
 	if errors.As(context.Cause(ctx), &interrupted) {
 		return interrupted.Error()
 	}
+	return harmless(strings.TrimRight(err.Error(), "\n"))
+}
+
+// harmless is a text without the bytes that would steer a terminal.
+func harmless(s string) string {
 	return strings.Map(func(r rune) rune {
-		if r < ' ' && r != '\n' && r != '\t' || r == 0x7f {
+		if r < ' ' && r != '\n' && r != '\t' || r >= 0x7f && r < 0xa0 || r == utf8.RuneError {
 			return '?'
 		}
 		return r
-	}, strings.TrimRight(err.Error(), "\n"))
+	}, s)
 }
 
 // An errorJSON is what --json prints for a command that failed.

@@ -99,6 +99,8 @@ func remoteHints(m remoteStore, err error) []string {
 		return []string{"credentials come from $CACHE_TOOL_TOKEN, or from ~/.netrc"}
 	case errors.As(err, new(*tls.CertificateVerificationError)):
 		return []string{fmt.Sprintf(`"cache-tool config set remote.%s.caFile FILE" trusts the authority in FILE; for all programs, so does $SSL_CERT_FILE`, cmp.Or(m.name, "NAME"))}
+	case statusOf(err) >= 300 && statusOf(err) < 400:
+		return []string{"nobody knows who is there, so nothing was sent. " + setURLHint(m)}
 	case errors.Is(err, httpremote.ErrNoServer):
 		return []string{"a WebDAV server is dav+https://… or dav+http://…"}
 	case errors.Is(err, webdav.ErrNoServer):

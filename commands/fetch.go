@@ -144,11 +144,27 @@ func (s *session) fetch(ctx context.Context, r *repo.Repo, m remoteStore, f fetc
 		if f.dryRun || u.Old == u.New {
 			continue
 		}
-		if err := r.Refs.Apply(ctx, u); err != nil {
+		if err := x.apply(ctx, u); err != nil {
 			return nil, nil, err
 		}
 	}
 	return x, list, nil
+}
+
+// apply moves a ref that remembers something. Where another fetch was faster, the
+// later one is right; but a tag stays what it is.
+func (x *exchange) apply(ctx context.Context, u refs.Update) error {
+	for {
+		err := x.r.Refs.Apply(ctx, u)
+		var moved *refs.ConflictError
+		if !errors.As(err, &moved) || u.Name.IsBranch() {
+			return err
+		}
+		if moved.Is == u.New || u.Name.IsTag() && !moved.Is.IsZero() {
+			return nil
+		}
+		u.Old = moved.Is
+	}
 }
 
 // makeLazy notes in the settings what the repository is to be from now on.
