@@ -93,6 +93,9 @@ func isTLS(err error) bool {
 var (
 	errSilent = remote.Unreachable(errors.New("the server is silent"))
 	errSlow   = remote.Unreachable(errors.New("the server is too slow"))
+
+	// errHungUp is the end of a connection where an answer should begin.
+	errHungUp = fmt.Errorf("the server hangs up: %w", io.EOF)
 )
 
 // send sends a request until it is answered, and not with an error that passes.
@@ -206,6 +209,9 @@ func (b *Bucket) once(ctx context.Context, r request) (*http.Response, error) {
 		var where *url.Error
 		if errors.As(err, &where) {
 			err = where.Err
+		}
+		if err == io.EOF {
+			err = errHungUp
 		}
 		err = fmt.Errorf("%s %s: %w", r.method, r.url, watch.cause(ctx, err))
 		watch.stop()
