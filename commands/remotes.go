@@ -13,6 +13,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/cache-tool/cache-tool/objects"
 	"github.com/cache-tool/cache-tool/refs"
 	"github.com/cache-tool/cache-tool/repo"
 	"github.com/cache-tool/cache-tool/sync/auth"
@@ -223,7 +224,7 @@ func (s *session) connect(ctx context.Context, r *repo.Repo, m remoteStore, toWr
 		return s.openPeer(ctx, r, path, toWrite)
 	case "bucket+file":
 		path, err := pathOf(m.url, rest, ok)
-		return bucket.Open(dir.Open(path)), err
+		return openBucket(r, m, dir.Open(path)), err
 	case "dav+http", "dav+https":
 		config, err := tlsOf(r, m)
 		if err != nil {
@@ -235,7 +236,7 @@ func (s *session) connect(ctx context.Context, r *repo.Repo, m remoteStore, toWr
 		if err != nil {
 			return nil, err
 		}
-		return bucket.Open(b), nil
+		return openBucket(r, m, b), nil
 	case "http", "https":
 		config, err := tlsOf(r, m)
 		if err != nil {
@@ -244,6 +245,13 @@ func (s *session) connect(ctx context.Context, r *repo.Repo, m remoteStore, toWr
 		return httpremote.Open(m.url, httpremote.Options{Unencrypted: m.isInsecure(r), TLS: config, Patience: patience, Tries: tries})
 	}
 	return nil, checkURL(m.url)
+}
+
+// openBucket opens a bucket. What was read of its indexes is kept in the repository.
+func openBucket(r *repo.Repo, m remoteStore, b remote.Bucket) remote.Remote {
+	there := bucket.Open(b)
+	there.KeepIn(filepath.Join(r.Dir, "buckets", objects.Sum(objects.Blob, []byte(m.url)).Short()))
+	return there
 }
 
 // pathOf returns the path in a URL of files, or the path that stands for one.

@@ -72,8 +72,12 @@ cache-tool serve --listen :7380 --tls-cert host.crt --tls-key host.key`),
 }
 
 // serverMemory is what a server stays within where it can. Other commands come by
-// with less, but nothing waits while this one collects garbage.
-const serverMemory = 1 << 30
+// with less, but nothing waits while this one collects garbage. It does so when the
+// heap has grown by serverGarbage percent, which soon come together: blocks are big.
+const (
+	serverMemory  = 1 << 30
+	serverGarbage = 25
+)
 
 func (s *session) serve(ctx context.Context, v *serving) error {
 	o, config, err := v.options()
@@ -82,6 +86,9 @@ func (s *session) serve(ctx context.Context, v *serving) error {
 	}
 	if os.Getenv("GOMEMLIMIT") == "" {
 		debug.SetMemoryLimit(serverMemory)
+	}
+	if os.Getenv("GOGC") == "" {
+		debug.SetGCPercent(serverGarbage)
 	}
 	l, err := v.listener(config)
 	if err != nil {

@@ -79,9 +79,10 @@ type Batch struct {
 	left    []*openBlock   // of lanes that are
 	free    []*pack.Block  // for lanes
 	presses []*press
-	waiting map[objects.ID]waiting // received and not proven
-	waits   int                    // bytes of these
-	err     error                  // the first failure: Commit must not succeed after it
+	waiting map[objects.ID]waiting     // received and not proven
+	waits   int                        // bytes of these
+	awaited map[objects.ID][]*assembly // blobs, by the chunk that they need next
+	err     error                      // the first failure: Commit must not succeed after it
 	closed  bool
 }
 

@@ -127,17 +127,16 @@ func (b *Batch) KindOf(ctx context.Context, id objects.ID) (objects.Kind, error)
 
 // Missing is DB.Missing for all that is in the store and in the batch.
 func (b *Batch) Missing(ctx context.Context, ids []objects.ID) ([]objects.ID, error) {
-	var missing []objects.ID
+	var rest []objects.ID
 	for i := range ids {
-		ok, err := b.has(ctx, &ids[i])
-		if err != nil {
-			return nil, err
-		}
-		if !ok {
-			missing = append(missing, ids[i])
+		if _, ok := b.seen.get(&ids[i]); !ok {
+			rest = append(rest, ids[i])
 		}
 	}
-	return missing, nil
+	if len(rest) == 0 {
+		return nil, ctx.Err()
+	}
+	return b.db.lacks(ctx, rest)
 }
 
 func (b *Batch) chunk(ctx context.Context, id objects.ID) (body []byte, done func(), err error) {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"slices"
 
 	"github.com/cache-tool/cache-tool/objects"
 	"github.com/cache-tool/cache-tool/objects/pack"
@@ -195,17 +196,28 @@ func (db *DB) Missing(ctx context.Context, ids []objects.ID) ([]objects.ID, erro
 	return missing, nil
 }
 
-// lacks returns those of ids that the indexes do not show.
+// lacks returns those of ids that the indexes do not show. Whether there are other
+// packs by now is looked at once for all of them.
 func (db *DB) lacks(ctx context.Context, ids []objects.ID) ([]objects.ID, error) {
-	var missing []objects.ID
-	for i := range ids {
-		ok, err := db.has(ctx, &ids[i])
+	for {
+		s, err := db.packs()
 		if err != nil {
 			return nil, err
 		}
-		if !ok {
-			missing = append(missing, ids[i])
+		var missing []objects.ID
+		for i := range ids {
+			if !db.holds(s.packs, &ids[i]) {
+				missing = append(missing, ids[i])
+			}
 		}
+		if len(missing) == 0 {
+			return nil, ctx.Err()
+		}
+		if ok, err := db.has(ctx, &missing[0]); err != nil {
+			return nil, err
+		} else if now, err := db.packs(); !ok && (err != nil || slices.Equal(now.packs, s.packs)) {
+			return missing, err
+		}
+		ids = missing
 	}
-	return missing, nil
 }

@@ -182,11 +182,11 @@ func (o *openBlock) record(i int, id objects.ID) (t pack.Type, body []byte, writ
 	return o.block.Records[i].Type, bytes.Clone(o.block.Body(i)), -1
 }
 
-// written returns the number of the block in its pack; 0 if it is not there yet.
-func (o *openBlock) written() int {
+// written returns the number of the block in its pack, if it is there.
+func (o *openBlock) written() (n int, ok bool) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	return o.number
+	return o.number, o.block == nil
 }
 
 // A filler fills block after block with objects that many goroutines bring.

@@ -16,10 +16,11 @@ import (
 // A Parcel is some of the store's objects on their way to another store, in one
 // pack. Blocks of which all is wanted travel as they are, without being decoded.
 type Parcel struct {
-	db     *DB
-	blocks []parcelBlock
-	size   int64
-	last   bool
+	db      *DB
+	recipes []parcelBlock // of which all chunks are in the parcel, or with the receiver
+	blocks  []parcelBlock
+	size    int64
+	last    bool
 }
 
 // ParcelOptions say how objects are parcelled. The zero value works.
@@ -45,6 +46,17 @@ type parcelBlock struct {
 	records []parcelRecord // in order
 }
 
+func (b *parcelBlock) size() int64 {
+	size := int64(0)
+	for _, r := range b.records {
+		size += int64(r.entry.Size)
+	}
+	if b.info.Raw > 0 {
+		size = size * int64(b.info.Stored) / int64(b.info.Raw)
+	}
+	return size
+}
+
 type parcelRecord struct {
 	id    objects.ID
 	entry pack.Entry
@@ -53,8 +65,10 @@ type parcelRecord struct {
 
 // Parcels puts the objects and chunks with these ids into parcels, in the order
 // in which they are stored, but what others are made of before them: see Last. A
-// big blob is its recipe: its chunks are asked for by their own ids; see Chunks.
-// What is not there is objects.ErrNotFound.
+// big blob is its recipe: its chunks are asked for by their own ids; see Chunks. If
+// they are all in one parcel it comes in that, before them, so that whoever receives
+// it can prove the blob as its chunks come by. What is not there is
+// objects.ErrNotFound.
 func (db *DB) Parcels(ctx context.Context, ids []objects.ID, o ParcelOptions) ([]*Parcel, error) {
 	if o.Size <= 0 {
 		o.Size = defaultParcel
@@ -63,7 +77,7 @@ func (db *DB) Parcels(ctx context.Context, ids []objects.ID, o ParcelOptions) ([
 	if err != nil {
 		return nil, err
 	}
-	c := parceller{db: db, o: o, trees: map[objects.ID]*Parcel{}}
+	c := parceller{db: db, o: o, trees: map[objects.ID]*Parcel{}, chunks: map[objects.ID]*Parcel{}}
 	for len(all) > 0 {
 		n := 1
 		for n < len(all) && all[n].sharesBlock(&all[0]) {
@@ -137,6 +151,7 @@ type parceller struct {
 	parcels []*Parcel
 	total   int64
 	trees   map[objects.ID]*Parcel // whole ones, and where they are
+	chunks  map[objects.ID]*Parcel // and where they are
 }
 
 // add adds what is wanted of one block.
@@ -147,24 +162,67 @@ func (c *parceller) add(some []located) error {
 		return err
 	}
 	b := parcelBlock{pack: first.hit.pack, index: first.hit.index, info: info}
-	size := int64(0)
+	with := map[*Parcel]*parcelBlock{} // recipes, by where their chunks are
 	for _, l := range some {
-		b.records = append(b.records, parcelRecord{id: l.id, entry: l.hit.entry})
-		size += int64(l.hit.entry.Size)
+		to := &b
+		if p := c.chunksOf(l); p != nil {
+			if with[p] == nil {
+				with[p] = &parcelBlock{pack: b.pack, index: b.index, info: info}
+			}
+			to = with[p]
+		}
+		to.records = append(to.records, parcelRecord{id: l.id, entry: l.hit.entry})
 	}
-	if info.Raw > 0 {
-		size = size * int64(info.Stored) / int64(info.Raw)
+	for p, recipes := range with {
+		p.recipes = append(p.recipes, *recipes)
+		p.size += recipes.size()
+		c.total += recipes.size()
 	}
+	if len(b.records) == 0 {
+		return nil
+	}
+	size := b.size()
 	p := c.next(first.rank() > 0, size)
 	p.blocks = append(p.blocks, b)
 	p.size += size
 	c.total += size
 	for _, r := range b.records {
-		if r.entry.Type == pack.Tree {
+		switch r.entry.Type {
+		case pack.Tree:
 			c.trees[r.id] = p
+		case pack.Chunk:
+			c.chunks[r.id] = p
 		}
 	}
 	return nil
+}
+
+// chunksOf returns the parcel that has all chunks of a recipe which are sent at all;
+// nil if there are several, or none, or it is no recipe.
+func (c *parceller) chunksOf(l located) *Parcel {
+	if l.hit.entry.Type != pack.Recipe {
+		return nil
+	}
+	record, b, err := c.db.record(l.hit)
+	if err != nil {
+		return nil // whoever writes it looks for another copy
+	}
+	defer b.release()
+	recipe, err := pack.ParseRecipe(record)
+	if err != nil {
+		return nil
+	}
+	var all *Parcel
+	for i := range recipe.Len() {
+		switch p := c.chunks[recipe.Piece(i).ID]; {
+		case p == nil, p == all:
+		case all == nil:
+			all = p
+		default:
+			return nil
+		}
+	}
+	return all
 }
 
 // next returns the parcel for size bytes more.
@@ -221,7 +279,7 @@ func (p *Parcel) Size() int64 { return p.size }
 // Objects returns how many objects and chunks are in the parcel.
 func (p *Parcel) Objects() int {
 	n := 0
-	for _, b := range p.blocks {
+	for _, b := range slices.Concat(p.recipes, p.blocks) {
 		n += len(b.records)
 	}
 	return n
@@ -245,15 +303,20 @@ func (b *Batch) Adopt(ctx context.Context, p *Parcel) error {
 func (p *Parcel) each(ctx context.Context, fn func(stored []byte, records []pack.Record) error) error {
 	w := parcelWriter{db: p.db, fn: fn}
 	defer w.close()
-	for _, b := range p.blocks {
-		if err := ctx.Err(); err != nil {
-			return err
+	for _, blocks := range [][]parcelBlock{p.recipes, p.blocks} {
+		for _, b := range blocks {
+			if err := ctx.Err(); err != nil {
+				return err
+			}
+			if err := w.block(ctx, b); err != nil {
+				return err
+			}
 		}
-		if err := w.block(ctx, b); err != nil {
+		if err := w.flush(); err != nil {
 			return err
 		}
 	}
-	return w.flush()
+	return nil
 }
 
 // A parcelWriter copies blocks, and packs anew what is only wanted in part.

@@ -2,15 +2,11 @@ package odb
 
 import (
 	"bytes"
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
-	"io"
-	"runtime"
+	"maps"
 	"slices"
-
-	"golang.org/x/sync/errgroup"
 
 	"github.com/cache-tool/cache-tool/objects"
 	"github.com/cache-tool/cache-tool/objects/pack"
@@ -23,11 +19,27 @@ var errWaits = errors.New("what it is made of is not here")
 type waiting struct {
 	t     pack.Type
 	body  []byte
-	known bool // the store has it; it is only to be proven
+	blob  *assembly // of a recipe
+	known bool      // the store has it; it is only to be proven
 }
 
 // wait keeps a record until it can be proven, and reports whether it is new.
 func (b *Batch) wait(id objects.ID, w waiting) (fresh bool, err error) {
+	w.body = bytes.Clone(w.body)
+	if w.t == pack.Recipe {
+		if w.blob, err = newAssembly(id, w.body); err != nil {
+			return false, fmt.Errorf("blob %s: %w", id, err)
+		}
+		w.blob.known = w.known
+	}
+	kept, err := b.keepWaiting(id, w)
+	if kept && w.blob != nil {
+		b.await(w.blob)
+	}
+	return kept && !w.known, err
+}
+
+func (b *Batch) keepWaiting(id objects.ID, w waiting) (kept bool, err error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.waiting == nil {
@@ -39,9 +51,16 @@ func (b *Batch) wait(id objects.ID, w waiting) (fresh bool, err error) {
 	if b.waits += len(w.body); b.o.Waiting > 0 && b.waits > b.o.Waiting {
 		return false, fmt.Errorf("%s %s: %w: records of more than %d bytes are made of what is not here", w.t, id, pack.ErrBadPack, b.o.Waiting)
 	}
-	w.body = bytes.Clone(w.body)
 	b.waiting[id] = w
-	return !w.known, nil
+	return true, nil
+}
+
+// unwait drops a record that need not wait any more.
+func (b *Batch) unwait(id objects.ID) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.waits -= len(b.waiting[id].body)
+	delete(b.waiting, id)
 }
 
 // Prove takes those of the records that wait of which all parts are here, and
@@ -50,11 +69,9 @@ func (b *Batch) wait(id objects.ID, w waiting) (fresh bool, err error) {
 // is true. What still waits at Commit is dropped.
 func (b *Batch) Prove(ctx context.Context, wanted func(objects.ID) bool) (lacking []objects.ID, err error) {
 	b.mu.Lock()
-	all := b.waiting
-	b.waiting, b.waits = nil, 0
+	all := maps.Clone(b.waiting)
 	b.mu.Unlock()
 
-	var recipes []objects.ID
 	lacks := map[objects.ID]bool{}
 	lack := func(id objects.ID, parts ...objects.ID) {
 		if wanted != nil && !wanted(id) {
@@ -67,64 +84,25 @@ func (b *Batch) Prove(ctx context.Context, wanted func(objects.ID) bool) (lackin
 			}
 		}
 	}
-	for id, w := range all {
-		if w.t == pack.Recipe {
-			recipes = append(recipes, id)
+	var ready []*assembly
+	for _, id := range slices.SortedFunc(maps.Keys(all), objects.ID.Compare) {
+		w := all[id]
+		if w.t != pack.Recipe {
+			if err := b.proveWaitingDelta(ctx, id, w, lack); err != nil {
+				return nil, err
+			}
 			continue
 		}
-		if err := b.proveWaitingDelta(ctx, id, w, lack); err != nil {
-			return nil, err
-		}
-	}
-	b.sortRecipes(recipes, all)
-	var ready []objects.ID
-	for _, id := range recipes {
-		parts, err := b.lackingParts(ctx, all[id].body)
+		parts, err := b.lackingParts(ctx, w.blob)
 		if err != nil {
 			return nil, fmt.Errorf("blob %s: %w", id, err)
 		}
 		if len(parts) == 0 {
-			ready = append(ready, id)
-			continue
+			ready = append(ready, w.blob)
 		}
 		lack(id, parts...)
-		if _, err := b.wait(id, all[id]); err != nil {
-			return nil, err
-		}
 	}
-	group, ctx := errgroup.WithContext(ctx)
-	group.SetLimit(runtime.GOMAXPROCS(0))
-	for _, id := range ready {
-		group.Go(func() error { return b.proveRecipe(ctx, id, all[id]) })
-	}
-	if err := group.Wait(); err != nil {
-		return nil, err
-	}
-	return lacking, nil
-}
-
-// sortRecipes puts recipes in the order in which their first chunks came, so that
-// each block is decoded about once.
-func (b *Batch) sortRecipes(recipes []objects.ID, all map[objects.ID]waiting) {
-	type at struct {
-		block  int
-		record int32
-	}
-	where := make(map[objects.ID]at, len(recipes))
-	for _, id := range recipes {
-		recipe, err := pack.ParseRecipe(all[id].body)
-		if err != nil || recipe.Len() == 0 {
-			continue
-		}
-		first := recipe.Piece(0).ID
-		if p, ok := b.seen.get(&first); ok && p.block != nil {
-			where[id] = at{p.block.written(), p.record}
-		}
-	}
-	slices.SortFunc(recipes, func(x, y objects.ID) int {
-		p, q := where[x], where[y]
-		return cmp.Or(cmp.Compare(p.block, q.block), cmp.Compare(p.record, q.record), x.Compare(y))
-	})
+	return lacking, b.proveAll(ctx, ready)
 }
 
 func (b *Batch) proveWaitingDelta(ctx context.Context, id objects.ID, w waiting, lack func(objects.ID, ...objects.ID)) error {
@@ -135,16 +113,19 @@ func (b *Batch) proveWaitingDelta(ctx context.Context, id objects.ID, w waiting,
 			return err
 		}
 		lack(id, d.Base)
-		_, err = b.wait(id, w)
-		return err
+		return nil
 	}
-	if err != nil || w.known {
-		return err
+	switch {
+	case err != nil || w.known:
+	case whole != nil:
+		err = b.putWhole(id, whole)
+	default:
+		err = b.meta.put(pack.Record{ID: id, Type: pack.Delta, Size: uint32(len(w.body))}, w.body)
 	}
-	if whole != nil {
-		return b.putWhole(id, whole)
+	if err == nil {
+		b.unwait(id)
 	}
-	return b.meta.put(pack.Record{ID: id, Type: pack.Delta, Size: uint32(len(w.body))}, w.body)
+	return err
 }
 
 // proveDelta proves the delta that claims to be the tree id. If its base is a
@@ -177,33 +158,15 @@ func (b *Batch) proveDelta(ctx context.Context, id objects.ID, record []byte) (w
 	return tree, nil
 }
 
-// lackingParts returns the chunks of a recipe that are not here.
-func (b *Batch) lackingParts(ctx context.Context, record []byte) ([]objects.ID, error) {
-	recipe, err := pack.ParseRecipe(record)
-	if err != nil {
-		return nil, err
+// lackingParts returns the chunks of a blob that are not here.
+func (b *Batch) lackingParts(ctx context.Context, a *assembly) ([]objects.ID, error) {
+	a.mu.Lock()
+	ids := make([]objects.ID, 0, a.recipe.Len()-a.next) // what is hashed is here
+	for i := a.next; i < a.recipe.Len(); i++ {
+		ids = append(ids, a.recipe.Piece(i).ID)
 	}
-	ids := make([]objects.ID, recipe.Len())
-	for i := range ids {
-		ids[i] = recipe.Piece(i).ID
-	}
+	a.mu.Unlock()
 	return b.Missing(ctx, ids)
-}
-
-// proveRecipe puts a big blob together, and keeps its recipe if it hashes to the
-// blob's id.
-func (b *Batch) proveRecipe(ctx context.Context, id objects.ID, w waiting) error {
-	s, err := newStream(ctx, b, id, w.body)
-	if err == nil {
-		_, err = s.WriteTo(io.Discard)
-	}
-	if err != nil {
-		return fmt.Errorf("blob %s: %w: %w", id, pack.ErrBadPack, err)
-	}
-	if w.known {
-		return nil
-	}
-	return b.recipes.put(pack.Record{ID: id, Type: pack.Recipe, Size: uint32(len(w.body))}, w.body)
 }
 
 // Waits reports whether an object was received, and is not proven.

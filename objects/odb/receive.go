@@ -22,7 +22,7 @@ import (
 func (b *Batch) Receive(ctx context.Context, r io.Reader) (fresh int, err error) {
 	s := pack.NewStream(r)
 	workers := runtime.GOMAXPROCS(0)
-	free, blocks := make(chan []byte, workers+1), make(chan []byte)
+	free, blocks := make(chan []byte, workers+1), make(chan arrival)
 	for range workers + 1 {
 		free <- nil
 	}
@@ -32,15 +32,26 @@ func (b *Batch) Receive(ctx context.Context, r io.Reader) (fresh int, err error)
 		group.Go(func() error {
 			v := receiver{b: b}
 			defer func() { count.Add(int64(v.fresh)) }()
-			for block := range blocks {
-				if err := v.take(ctx, block); err != nil {
+			for a := range blocks {
+				if err := v.take(ctx, a.block); err != nil {
 					return err
 				}
-				free <- block
+				free <- a.block
+				select {
+				case <-a.turn:
+				case <-ctx.Done():
+					return ctx.Err()
+				}
+				if err := v.pass(ctx); err != nil {
+					return err
+				}
+				close(a.next)
 			}
 			return nil
 		})
 	}
+	turn := make(chan struct{})
+	close(turn)
 	err = func() error {
 		defer close(blocks)
 		for {
@@ -54,11 +65,13 @@ func (b *Batch) Receive(ctx context.Context, r io.Reader) (fresh int, err error)
 			if err != nil {
 				return err
 			}
+			next := make(chan struct{})
 			select {
-			case blocks <- block:
+			case blocks <- arrival{block, turn, next}:
 			case <-ctx.Done():
 				return ctx.Err()
 			}
+			turn = next
 		}
 	}()
 	if e := group.Wait(); e != nil {
@@ -70,12 +83,34 @@ func (b *Batch) Receive(ctx context.Context, r io.Reader) (fresh int, err error)
 	return int(count.Load()), err
 }
 
+// An arrival is a block that has come. Blocks are decoded and proven side by side,
+// but their chunks pass one after the other, in the order in which they came.
+type arrival struct {
+	block []byte
+	turn  <-chan struct{} // closed when those before have passed
+	next  chan<- struct{} // to be closed then
+}
+
 // A receiver takes blocks into a batch, one at a time.
 type receiver struct {
 	b       *Batch
 	fresh   int // records
 	data    pack.Data
+	ids     []objects.ID // of all records
 	records []pack.Record
+}
+
+// pass shows the chunks of the block that was taken last to the blobs which wait
+// for them.
+func (v *receiver) pass(ctx context.Context) error {
+	for i, id := range v.ids {
+		if t, body := v.data.Record(i); t == pack.Chunk {
+			if err := v.b.passing(ctx, id, body); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
 }
 
 func (v *receiver) take(ctx context.Context, stored []byte) error {
@@ -105,13 +140,18 @@ func (v *receiver) take(ctx context.Context, stored []byte) error {
 // are left zero, and so are those that have to wait. It reports whether the block
 // is worth keeping as it is.
 func (v *receiver) examine(ctx context.Context) (verbatim bool, err error) {
-	v.records = v.records[:0]
+	v.records, v.ids = v.records[:0], v.ids[:0]
 	size, raw, meta, data := 0, 0, false, false
 	verbatim = true
 	for i := range v.data.Len() {
 		t, body := v.data.Record(i)
 		raw += len(body)
-		r, fresh, err := v.b.examine(ctx, t, body)
+		id, err := pack.RecordID(t, body)
+		if err != nil {
+			return false, err
+		}
+		v.ids = append(v.ids, id)
+		r, fresh, err := v.b.examine(ctx, id, t, body)
 		if err != nil {
 			return false, err
 		}
@@ -135,11 +175,7 @@ func (v *receiver) examine(ctx context.Context) (verbatim bool, err error) {
 
 // examine returns what a record that was received is; zero if it is not kept as
 // it is: then it is known, or waits. Fresh reports whether it is new here.
-func (b *Batch) examine(ctx context.Context, t pack.Type, body []byte) (r pack.Record, fresh bool, err error) {
-	id, err := pack.RecordID(t, body)
-	if err != nil {
-		return r, false, err
-	}
+func (b *Batch) examine(ctx context.Context, id objects.ID, t pack.Type, body []byte) (r pack.Record, fresh bool, err error) {
 	claims := t == pack.Recipe || t == pack.Delta // to be what its id says
 	known, err := b.isKept(&id)
 	if err != nil || known && !(claims && b.o.ProveKnown) {
@@ -147,12 +183,12 @@ func (b *Batch) examine(ctx context.Context, t pack.Type, body []byte) (r pack.R
 	}
 	switch t {
 	case pack.Recipe:
-		fresh, err := b.wait(id, waiting{t, body, known})
+		fresh, err := b.wait(id, waiting{t: t, body: body, known: known})
 		return r, fresh, err
 	case pack.Delta:
 		whole, err := b.proveDelta(ctx, id, body)
 		if errors.Is(err, errWaits) {
-			fresh, err := b.wait(id, waiting{t, body, known})
+			fresh, err := b.wait(id, waiting{t: t, body: body, known: known})
 			return r, fresh, err
 		}
 		if known {

@@ -27,7 +27,7 @@ const (
 	// memoryLimit is how much memory messages take together, and blockLimit the
 	// blocks of packs, as far as it is clients who say how much that is.
 	memoryLimit = 256 << 20
-	blockLimit  = 1 << 30
+	blockLimit  = 64 << 20
 
 	// diskLimit is how many of the biggest packs are received at once.
 	diskLimit = 8

@@ -40,7 +40,8 @@ import (
 // A Remote is a bucket as a remote.Remote. It may be used from many goroutines
 // at once, but is one conversation: for two pushes at the same time open two.
 type Remote struct {
-	b remote.Bucket
+	b     remote.Bucket
+	cache cache
 
 	swapping chan struct{} // held by the goroutine that replaces the root
 
@@ -96,6 +97,9 @@ func (r *Remote) readState(ctx context.Context, root remote.Root) (*State, error
 	if root.IsZero() {
 		return newState(), nil
 	}
+	if v, ok := r.cache.root(); ok && v.root.Hash == root.Hash {
+		return v.State, nil
+	}
 	data, err := r.readAll(ctx, rootFile(root.Hash), maxState+1)
 	if err != nil {
 		return nil, err
@@ -106,7 +110,12 @@ func (r *Remote) readState(ctx context.Context, root remote.Root) (*State, error
 	if sum(data) != root.Hash {
 		return nil, badRoot("its bytes do not hash to its name")
 	}
-	return parseState(data)
+	s, err := parseState(data)
+	if err == nil {
+		r.cache.keepRoot(root, data)
+		r.cache.prune(s)
+	}
+	return s, err
 }
 
 // see remembers v, and forgets indexes that it does not have.
@@ -128,6 +137,10 @@ func (r *Remote) seen(ctx context.Context) (*view, error) {
 	v := r.view
 	r.mu.Unlock()
 	if v != nil {
+		return v, nil
+	}
+	if v, ok := r.cache.root(); ok {
+		r.see(v)
 		return v, nil
 	}
 	return r.load(ctx)
@@ -225,6 +238,7 @@ func (r *Remote) swap(ctx context.Context, v *view, s *State) (won bool, err err
 	failed := r.b.Swap(ctx, v.root, next)
 	if failed == nil {
 		r.see(&view{next, s})
+		r.cache.keepRoot(next, data)
 		return true, nil
 	}
 	// Lost, they say; but a reply can have been lost instead.

@@ -2,11 +2,15 @@ package bucket_test
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
+	"path"
 	"path/filepath"
 	"slices"
+	"sync"
 	"testing"
 
 	"github.com/cache-tool/cache-tool/internal/test"
@@ -234,5 +238,52 @@ func TestBigIndex(t *testing.T) {
 	remotetest.WantFetched(t, bucket.Open(mem), all[7], all[49_999], remotetest.Blob("more"))
 	if s, err := r.State(t.Context()); err != nil || len(s.Indexes) != 1 {
 		t.Errorf("%d indexes: %v", len(s.Indexes), err)
+	}
+}
+
+// reads counts the bytes that are asked for of each kind of file.
+type reads struct {
+	remote.Bucket
+	mu    sync.Mutex
+	of    map[string]int64 // guarded by mu
+	roots int              // guarded by mu; how often the root was asked for
+}
+
+func (r *reads) Root(ctx context.Context) (remote.Root, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.roots++
+	return r.Bucket.Root(ctx)
+}
+
+func (r *reads) Get(ctx context.Context, name string, off, n int64) (io.ReadCloser, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.of == nil {
+		r.of = map[string]int64{}
+	}
+	r.of[path.Dir(name)] += n
+	return r.Bucket.Get(ctx, name, off, n)
+}
+
+// TestNewestFirst fetches what came last, which stands in a small index: a big one
+// is not looked at.
+func TestNewestFirst(t *testing.T) {
+	mem := remotetest.NewStrict(t)
+	r := bucket.Open(mem)
+	var all []remotetest.Item
+	for i := range 50_000 {
+		all = append(all, remotetest.Blob(fmt.Sprint(i)))
+	}
+	remotetest.Upload(t, r, all...)
+	before := &reads{Bucket: mem}
+	remotetest.WantFetched(t, bucket.Open(before), all[:1000]...)
+
+	last := []remotetest.Item{remotetest.Blob("last"), remotetest.Blob("last of all")}
+	remotetest.Upload(t, r, last...)
+	after := &reads{Bucket: mem}
+	remotetest.WantFetched(t, bucket.Open(after), last...)
+	if most := int64(1 << 10); after.of["indexes"] > most || before.of["indexes"] < most {
+		t.Errorf("%d bytes of indexes, want at most %d; for what is older %d", after.of["indexes"], most, before.of["indexes"])
 	}
 }

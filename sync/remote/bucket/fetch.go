@@ -2,6 +2,7 @@ package bucket
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -81,26 +82,31 @@ type spot struct {
 // A wanted block is one that is to be sent, because of these objects.
 type wanted struct {
 	spot
-	size int64
-	ids  []place
+	size    int64
+	ids     []place
+	recipes int // 1 if some of them are
 }
 
 // locate chooses for each id a block that has not failed yet. What was sent
-// already is not chosen again. The blocks come in the order of their packs.
+// already is not chosen again. The blocks come in the order of their packs, but
+// those with recipes first: who has them can prove big blobs as their chunks come.
 func (f *fetch) locate(ctx context.Context, ids []objects.ID) ([]wanted, error) {
-	blocks, err := f.locateIn(ctx, f.r.seen, ids)
+	blocks, err := f.locateIn(ctx, f.r.seen, ids, false)
 	if errors.Is(err, objects.ErrNotFound) || errors.Is(err, remote.ErrNotFound) {
 		// It may have come since, or have moved to another pack.
-		return f.locateIn(ctx, f.r.load, ids)
+		return f.locateIn(ctx, f.r.load, ids, true)
 	}
 	return blocks, err
 }
 
-func (f *fetch) locateIn(ctx context.Context, which func(context.Context) (*view, error), ids []objects.ID) ([]wanted, error) {
+func (f *fetch) locateIn(ctx context.Context, which func(context.Context) (*view, error), ids []objects.ID, proof bool) ([]wanted, error) {
 	var places [][]place
 	_, err := f.r.again(ctx, which, func(v *view) error {
 		places = make([][]place, len(ids))
-		return f.r.find(ctx, v, ids, func(i int, p place) { places[i] = append(places[i], p) })
+		return f.r.find(ctx, v, ids, proof, func(i int, p place) (enough bool) {
+			places[i] = append(places[i], p)
+			return len(f.bad) == 0 // else another copy may be wanted
+		})
 	})
 	if err != nil {
 		return nil, err
@@ -116,10 +122,7 @@ func (f *fetch) locateIn(ctx context.Context, which func(context.Context) (*view
 		blocks = append(blocks, *b)
 	}
 	slices.SortFunc(blocks, func(a, b wanted) int {
-		if c := a.pack.compare(b.pack); c != 0 {
-			return c
-		}
-		return int(min(1, max(-1, a.off-b.off)))
+		return cmp.Or(cmp.Compare(b.recipes, a.recipes), a.pack.compare(b.pack), cmp.Compare(a.off, b.off))
 	})
 	return blocks, nil
 }
@@ -149,6 +152,9 @@ func (f *fetch) choose(chosen map[spot]*wanted, id objects.ID, places []place) e
 		chosen[at] = &wanted{spot: at, size: int64(best.at.size)}
 	}
 	chosen[at].ids = append(chosen[at].ids, *best)
+	if best.typ() == pack.Recipe {
+		chosen[at].recipes = 1
+	}
 	return nil
 }
 
@@ -259,7 +265,7 @@ func ranges(blocks []wanted) []contents {
 		if last := len(all) - 1; last >= 0 {
 			c := &all[last]
 			end := b.off + b.size - c.off
-			if c.pack == b.pack && b.off <= c.off+c.size+gap && end <= maxRange {
+			if c.pack == b.pack && b.off >= c.off && b.off <= c.off+c.size+gap && end <= maxRange {
 				c.size = max(c.size, end)
 				c.blocks = append(c.blocks, b)
 				continue

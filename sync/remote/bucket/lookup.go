@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"slices"
 	"sync"
 
@@ -18,11 +19,15 @@ import (
 	"github.com/cache-tool/cache-tool/sync/remote"
 )
 
-// An index is a head, and all entries if they are few.
+// An index is a head, and all of it if that is at hand.
 type index struct {
 	*head
-	info    IndexInfo
-	entries []byte
+	info IndexInfo
+
+	mu     sync.Mutex
+	body   io.ReaderAt // guarded by mu; nil if it must be read in the bucket
+	proven bool        // guarded by mu; body was hashed
+	asked  int64       // guarded by mu; bytes that were read of it without having it
 }
 
 // How indexes and packs are read: a round trip costs about as much as so many
@@ -41,34 +46,56 @@ type place struct {
 	at   block
 }
 
-// find looks ids up in all indexes of v, and calls fn for each copy that is in a
-// live pack, with the number of the id. Calls come one at a time.
-func (r *Remote) find(ctx context.Context, v *view, ids []objects.ID, fn func(i int, p place)) error {
-	if len(ids) == 0 {
+// find looks ids up in the indexes of v, and calls fn for each copy that is in a
+// live pack, with the number of the id. Calls come one at a time. Small indexes,
+// which are those of what came last, are looked at first, and bigger ones only for
+// ids of which fn has not said that it knows enough. With proof no copy of an index
+// on this machine is believed as it is.
+func (r *Remote) find(ctx context.Context, v *view, ids []objects.ID, proof bool, fn func(i int, p place) (enough bool)) error {
+	s := search{r: r, v: v, ids: ids, proof: proof, fn: fn, done: make([]bool, len(ids)), order: make([]int, len(ids))}
+	for i := range ids {
+		s.order[i] = i
+	}
+	slices.SortFunc(s.order, func(a, b int) int { return ids[a].Compare(ids[b]) })
+	above := int64(-1)
+	for _, most := range []int64{gap, wholeIndex, math.MaxInt64} {
+		if err := s.look(ctx, above, most); err != nil {
+			return err
+		}
+		s.order = slices.DeleteFunc(s.order, func(i int) bool { return s.done[i] })
+		above = most
+	}
+	return nil
+}
+
+// A search is one find.
+type search struct {
+	r     *Remote
+	v     *view
+	ids   []objects.ID
+	order []int // numbers of the ids that are looked for, sorted by these
+	proof bool
+
+	mu   sync.Mutex
+	fn   func(i int, p place) bool // called under mu
+	done []bool                    // guarded by mu; of which ids enough is known
+}
+
+// look looks into the indexes of more than above and at most most bytes.
+func (s *search) look(ctx context.Context, above, most int64) error {
+	if len(s.order) == 0 {
 		return nil
 	}
-	order := make([]int, len(ids))
-	for i := range order {
-		order[i] = i
-	}
-	slices.SortFunc(order, func(a, b int) int { return ids[a].Compare(ids[b]) })
-	var mu sync.Mutex
 	g, ctx := errgroup.WithContext(ctx)
 	g.SetLimit(parallel)
-	for _, info := range v.Indexes {
+	for _, info := range s.v.Indexes {
+		if info.Size <= above || info.Size > most {
+			continue
+		}
 		g.Go(func() error {
-			x, err := r.index(ctx, info)
+			x, err := s.r.index(ctx, info)
 			if err == nil {
-				err = r.findIn(ctx, x, ids, order, func(i int, e entry) {
-					at := x.blocks[e.block]
-					name := x.packs[at.pack]
-					if _, live := v.Packs[name]; !live {
-						return
-					}
-					mu.Lock()
-					defer mu.Unlock()
-					fn(i, place{e, name, at})
-				})
+				err = s.lookIn(ctx, x)
 			}
 			if err != nil {
 				return fmt.Errorf("%s: %w", info.file(), err)
@@ -77,6 +104,19 @@ func (r *Remote) find(ctx context.Context, v *view, ids []objects.ID, fn func(i 
 		})
 	}
 	return g.Wait()
+}
+
+func (s *search) found(x *index, i int, e entry) {
+	at := x.blocks[e.block]
+	name := x.packs[at.pack]
+	if _, live := s.v.Packs[name]; !live {
+		return
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.fn(i, place{e, name, at}) {
+		s.done[i] = true
+	}
 }
 
 // index returns what must be known of an index before ids can be looked up.
@@ -90,6 +130,10 @@ func (r *Remote) index(ctx context.Context, info IndexInfo) (*index, error) {
 	if info.Head > maxHead || info.Head > info.Size {
 		return nil, badIndex("a head of %d bytes of %d", info.Head, info.Size)
 	}
+	if x := r.fromCache(info); x != nil {
+		r.keep(x)
+		return x, nil
+	}
 	n := info.Head
 	if info.Size <= wholeIndex {
 		n = info.Size
@@ -101,6 +145,11 @@ func (r *Remote) index(ctx context.Context, info IndexInfo) (*index, error) {
 		}
 		x, err := newIndex(info, data)
 		if err == nil {
+			name := headName(info)
+			if x.body != nil {
+				name = indexName(info)
+			}
+			r.cache.write(name, data)
 			r.keep(x)
 			return x, nil
 		}
@@ -131,7 +180,7 @@ func newIndex(info IndexInfo, data []byte) (*index, error) {
 		if sha256.Sum256(data) != info.Hash {
 			return nil, badIndex("its bytes do not hash to its name")
 		}
-		x.entries = data[info.Head:]
+		x.body, x.proven = bytes.NewReader(data), true
 	}
 	return x, nil
 }
@@ -165,43 +214,67 @@ func (x *index) spans(ids []objects.ID, order []int) []span {
 	return spans
 }
 
-// findIn looks ids up in one index.
-func (r *Remote) findIn(ctx context.Context, x *index, ids []objects.ID, order []int, fn func(int, entry)) error {
+// lookIn looks into one index: into the copy of it on this machine, if there is one
+// and it makes sense.
+func (s *search) lookIn(ctx context.Context, x *index) error {
+	spans := x.spans(s.ids, s.order)
+	for {
+		body, err := s.r.bodyFor(ctx, x, spans, s.proof)
+		if err != nil {
+			return err
+		}
+		if body == nil {
+			return s.lookThere(ctx, x, spans)
+		}
+		for _, span := range spans {
+			off, n := x.info.Head+int64(span.from)*entrySize, int64(span.to-span.from)*entrySize
+			if err = s.scan(bufio.NewReaderSize(io.NewSectionReader(body, off, n), int(min(n, 64<<10))), x, span); err != nil {
+				break
+			}
+		}
+		x.mu.Lock()
+		again := err != nil && !x.proven
+		if again {
+			s.r.distrust(x)
+		}
+		x.mu.Unlock()
+		if !again {
+			return err
+		}
+	}
+}
+
+// lookThere looks into one index where it lies in the bucket.
+func (s *search) lookThere(ctx context.Context, x *index, spans []span) error {
 	g, ctx := errgroup.WithContext(ctx)
 	g.SetLimit(parallel)
-	for _, s := range x.spans(ids, order) {
-		if x.entries != nil {
-			if err := x.scan(bytes.NewReader(x.entries[s.from*entrySize:s.to*entrySize]), s, ids, fn); err != nil {
-				return err
-			}
-			continue
-		}
+	for _, span := range spans {
 		g.Go(func() error {
-			body := r.stream(ctx, x.info.file(), x.info.Head+int64(s.from)*entrySize, int64(s.to-s.from)*entrySize)
+			body := s.r.stream(ctx, x.info.file(), x.info.Head+int64(span.from)*entrySize, int64(span.to-span.from)*entrySize)
 			defer body.Close()
-			return x.scan(bufio.NewReaderSize(body, 64<<10), s, ids, fn)
+			return s.scan(bufio.NewReaderSize(body, 64<<10), x, span)
 		})
 	}
 	return g.Wait()
 }
 
-// scan reads the entries of a span and calls fn for those that are looked for.
-func (x *index) scan(entries io.Reader, s span, ids []objects.ID, fn func(int, entry)) error {
+// scan reads the entries of a span, and notes those that are looked for.
+func (s *search) scan(entries io.Reader, x *index, span span) error {
 	var buf [entrySize]byte
-	next := 0 // in s.order: the first id that is not less than the entry
-	for range s.to - s.from {
+	next := 0 // in span.order: the first id that is not less than the entry
+	for range span.to - span.from {
 		if _, err := io.ReadFull(entries, buf[:]); err != nil {
 			return err
 		}
 		e := parseEntry(buf[:])
-		for next < len(s.order) && ids[s.order[next]].Compare(e.id) < 0 {
+		for next < len(span.order) && s.ids[span.order[next]].Compare(e.id) < 0 {
 			next++
 		}
 		if int64(e.block) >= int64(len(x.blocks)) {
 			return badIndex("an id in block %d of %d", e.block, len(x.blocks))
 		}
-		for i := next; i < len(s.order) && ids[s.order[i]] == e.id; i++ {
-			fn(s.order[i], e)
+		for i := next; i < len(span.order) && s.ids[span.order[i]] == e.id; i++ {
+			s.found(x, span.order[i], e)
 		}
 	}
 	return nil
@@ -221,11 +294,12 @@ func (r *Remote) missing(ctx context.Context, first func(context.Context) (*view
 	var there []bool
 	_, err := r.again(ctx, first, func(v *view) error {
 		there = make([]bool, len(ids))
-		return r.find(ctx, v, ids, func(i int, p place) {
+		return r.find(ctx, v, ids, true, func(i int, p place) bool {
 			if counts(p) {
 				there[i] = true
 				r.rely(p.pack)
 			}
+			return there[i]
 		})
 	})
 	if err != nil {

@@ -37,13 +37,15 @@ type source struct {
 
 // open adds an index of the bucket.
 func (m *merge) open(ctx context.Context, r *Remote, info IndexInfo) error {
-	body := r.stream(ctx, info.file(), 0, info.Size)
-	sum := sha256.New()
-	proving := io.TeeReader(body, sum)
 	if info.Head > min(maxHead, info.Size) {
-		body.Close()
 		return badIndex("a head of %d bytes of %d", info.Head, info.Size)
 	}
+	body, err := r.reader(ctx, info)
+	if err != nil {
+		return err
+	}
+	sum := sha256.New()
+	proving := io.TeeReader(body, sum)
 	head, err := io.ReadAll(io.LimitReader(proving, info.Head))
 	if err == nil && int64(len(head)) < info.Head {
 		err = io.ErrUnexpectedEOF

@@ -1,11 +1,11 @@
 package bucket
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 
 	"github.com/cache-tool/cache-tool/sync/remote"
 )
@@ -82,13 +82,20 @@ func (r *Remote) retry(ctx context.Context, failed *int, err error) error {
 	return pause(ctx, 3+*failed)
 }
 
-// read reads n bytes of a file, and takes no more memory than arrives.
+// read reads n bytes of a file, and takes not much more memory than arrives.
 func (r *Remote) read(ctx context.Context, name string, off, n int64) ([]byte, error) {
 	s := r.stream(ctx, name, off, n)
 	defer s.Close()
-	var data bytes.Buffer
-	_, err := data.ReadFrom(s)
-	return data.Bytes(), err
+	data := make([]byte, 0, min(n, maxRange))
+	for int64(len(data)) < n {
+		data = slices.Grow(data, int(min(n-int64(len(data)), maxRange)))
+		m, err := s.Read(data[len(data):min(int64(cap(data)), n)])
+		data = data[:len(data)+m]
+		if err != nil {
+			return data, err
+		}
+	}
+	return data, nil
 }
 
 // readAll reads a file of at most limit bytes.

@@ -247,10 +247,17 @@ func (r *Remote) putIndex(ctx context.Context, v *view, take []IndexInfo, batch 
 	return out.info, r.putAndKeep(ctx, out.info, out)
 }
 
-// putAndKeep puts an index, and remembers it if it is small: it is needed at once
-// when refs are moved to what is in it.
+// putAndKeep puts an index, and remembers it: it is needed at once when refs are
+// moved to what is in it.
 func (r *Remote) putAndKeep(ctx context.Context, info IndexInfo, data io.ReaderAt) error {
-	if err := r.b.Put(ctx, info.file(), data, info.Size); err != nil || info.Size > wholeIndex {
+	if err := r.b.Put(ctx, info.file(), data, info.Size); err != nil {
+		return err
+	}
+	f, err := r.cache.copy(info, io.NewSectionReader(data, 0, info.Size))
+	if f != nil {
+		f.Close()
+	}
+	if err != nil || info.Size > wholeIndex {
 		return err
 	}
 	whole := make([]byte, info.Size)

@@ -13,6 +13,7 @@ import (
 	"fmt"
 	"io"
 	"iter"
+	"math"
 	"slices"
 
 	"github.com/cache-tool/cache-tool/objects"
@@ -161,7 +162,7 @@ func (r *Remote) extent(ctx context.Context, q remote.Request) ([]objects.ID, er
 
 // send returns a pack with the objects that ids name.
 func (r *Remote) send(ctx context.Context, ids []objects.ID, base func(objects.ID) bool) (io.ReadCloser, error) {
-	parcels, err := r.db.Parcels(ctx, ids, odb.ParcelOptions{Base: base})
+	parcels, err := r.db.Parcels(ctx, ids, odb.ParcelOptions{Size: math.MaxInt64, Base: base})
 	if err != nil {
 		return nil, err
 	}
