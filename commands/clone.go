@@ -73,9 +73,6 @@ func (s *session) clone(ctx context.Context, url, dir string, lazy bool, setting
 	if err := s.chooseDefault(ctx, made.r, x); err != nil {
 		return err
 	}
-	if len(x.there) == 0 {
-		s.warn("there is nothing at %s yet: the first push to it brings something", shown(url))
-	}
 	return x.show(ctx, "clone", false, list)
 }
 

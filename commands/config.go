@@ -72,14 +72,22 @@ cache-tool config set branch.topic.base main`),
 }
 
 // setSetting changes a setting; an empty value takes it out. A file is the one that
-// is meant here and now: commands run in other directories, too.
+// is meant here and now: commands run in other directories, too. So is the path of a
+// remote; and its URL is what "remote add" would take.
 func setSetting(ctx context.Context, r *repo.Repo, name, value string) error {
-	if strings.HasSuffix(strings.ToLower(name), "file") && value != "" {
+	switch setting := strings.ToLower(name); {
+	case value == "":
+	case strings.HasSuffix(setting, "file"):
 		path, err := filepath.Abs(value)
 		if err != nil {
 			return err
 		}
 		value = path
+	case strings.HasPrefix(setting, "remote.") && strings.HasSuffix(setting, ".url"):
+		if err := checkURL(value); err != nil {
+			return err
+		}
+		value = absolute(value)
 	}
 	if err := r.Config.Set(ctx, name, value); err != nil {
 		return settingError(name, err)

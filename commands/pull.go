@@ -181,7 +181,7 @@ func (x *exchange) pullOne(ctx context.Context, p pair, dryRun bool) (movedRef, 
 	case dryRun:
 		return moved(p.here, old, theirs, status), nil
 	case p.here.IsTag():
-		return moved(p.here, old, theirs, status), x.r.Refs.Apply(ctx, refs.Update{Name: p.here, New: theirs, Reason: "pull"})
+		return moved(p.here, old, theirs, status), x.apply(ctx, refs.Update{Name: p.here, New: theirs, Reason: "pull"})
 	}
 	merged, err := x.merge(ctx, p.here, theirs)
 	if err != nil {

@@ -81,10 +81,16 @@ func (p *pushing) choose(ctx context.Context, r *repo.Repo, branch refs.Name, wo
 	if p.delete && len(words) == 0 {
 		return usagef("which branches of the remote are to be deleted?")
 	}
-	if p.delete {
-		words = slices.Clone(words)
-		for i, w := range words {
+	words = slices.Clone(words)
+	for i, w := range words {
+		switch here, there, two := strings.Cut(strings.TrimPrefix(w, "+"), ":"); {
+		case p.delete:
 			words[i] = ":" + w
+		case here == "HEAD": // as CI scripts write it
+			words[i] = strings.TrimSuffix(w, strings.TrimPrefix(w, "+")) + branch.Short()
+			if two {
+				words[i] += ":" + there
+			}
 		}
 	}
 	var err error
@@ -301,7 +307,11 @@ func (x *exchange) steps(ctx context.Context, p pushing) ([]step, error) {
 // matching returns a step for each ref here that a refspec is about.
 func (x *exchange) matching(ctx context.Context, spec refspec) ([]step, error) {
 	if !strings.Contains(spec.src, "*") {
-		return []step{{here: refs.Name(spec.src), there: refs.Name(spec.dst), force: spec.force}}, nil
+		st := step{here: refs.Name(spec.src), there: refs.Name(spec.dst), force: spec.force}
+		if tag := refs.Tag(st.here.Short()); st.here == st.there && st.here.IsBranch() && !x.has(ctx, st.here) && x.has(ctx, tag) {
+			st.here, st.there = tag, tag
+		}
+		return []step{st}, nil
 	}
 	var steps []step
 	before, _, _ := strings.Cut(spec.src, "*")
@@ -314,6 +324,18 @@ func (x *exchange) matching(ctx context.Context, spec refspec) ([]step, error) {
 		}
 	}
 	return steps, nil
+}
+
+// has reports whether there is such a ref here, or something staged for it.
+func (x *exchange) has(ctx context.Context, name refs.Name) bool {
+	if _, err := x.r.Refs.Get(ctx, name); err == nil {
+		return true
+	}
+	if !name.IsBranch() {
+		return false
+	}
+	staged, err := x.r.Stage(name).Count(ctx)
+	return err == nil && staged > 0
 }
 
 // prepare finds out what becomes of one ref, and merges where that is needed.
@@ -373,19 +395,25 @@ func (x *exchange) tip(ctx context.Context, name refs.Name, dryRun bool) (object
 
 // lease replaces a branch if it is where it was seen last.
 func (x *exchange) lease(ctx context.Context, st *step, is objects.ID) error {
-	seen := objects.ID{}
-	if name := x.tracking(st.there); name != "" {
-		var err error
-		if seen, err = x.r.Refs.Get(ctx, name); err != nil && !errors.Is(err, refs.ErrNotFound) {
-			return err
-		}
+	name := x.tracking(st.there)
+	if name == "" {
+		return &usageError{"--force-with-lease wants a branch of a remote with a name: where others were is not remembered",
+			[]string{fmt.Sprintf("+%s replaces it, whatever it is", st.there.Short())}}
 	}
-	if seen != is {
-		return &conflictError{text: fmt.Sprintf("%s is at %s there, and not at %s, where it was seen last", st.there, is.Short(), seen.Short()),
-			hints: []string{fmt.Sprintf(`run "cache-tool fetch %s", look at what is new, and push again`, x.m)}}
+	seen, err := x.r.Refs.Get(ctx, name)
+	if err != nil && !errors.Is(err, refs.ErrNotFound) {
+		return err
 	}
-	st.status = refForced
-	return nil
+	if seen == is {
+		st.status = refForced
+		return nil
+	}
+	where := "not at " + seen.Short() + ", where it was seen last"
+	if seen.IsZero() {
+		where = "has never been seen from here"
+	}
+	return &conflictError{text: fmt.Sprintf("%s is at %s there, and %s", st.there, is.Short(), where),
+		hints: []string{fmt.Sprintf(`run "cache-tool fetch %s", look at what is new, and push again`, x.m)}}
 }
 
 // advance brings what the remote has into the branch here, unless it is in it

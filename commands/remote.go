@@ -45,6 +45,9 @@ cache-tool remote add origin dav+https://cache.example.org/team`),
 			if len(args) != want {
 				return usagef("remote %s wants %s, got %d", verb, counted(want, "argument"), len(args))
 			}
+			if lazy && verb != "add" {
+				return &usageError{"--lazy goes with remote add", []string{`"cache-tool fetch --lazy REMOTE" makes a repository a lazy one later`}}
+			}
 			open := s.open
 			if verb == "add" {
 				open = s.openToWrite
@@ -89,7 +92,7 @@ func (s *session) listRemotes(r *repo.Repo) error {
 		if err != nil {
 			return err
 		}
-		list = append(list, remoteJSON{Name: m.name, URL: m.url, Lazy: m.lazy})
+		list = append(list, remoteJSON{Name: m.name, URL: m.shownURL(), Lazy: m.lazy})
 		width = max(width, len(shown(name)))
 	}
 	if s.json {
@@ -112,7 +115,22 @@ func (s *session) addRemote(ctx context.Context, r *repo.Repo, name, url string,
 	if slices.Contains(remoteNames(r), name) {
 		return withHint(fmt.Errorf("remote %s exists already", shown(name)), fmt.Sprintf(`"cache-tool remote set-url %s URL" says where it is now`, name))
 	}
+	if err := s.onlyLazy(r, name); err != nil && lazy {
+		return err
+	}
 	return s.writeRemote(ctx, r, name, url, lazy)
+}
+
+// onlyLazy refuses a second remote that promises what is not here: nobody would know
+// whom to ask.
+func (s *session) onlyLazy(r *repo.Repo, name string) error {
+	for _, other := range remoteNames(r) {
+		if m, err := s.remoteNamed(r, other); err == nil && m.lazy && other != name {
+			return withHint(fmt.Errorf("remote %s has already promised what is not here", shown(other)),
+				fmt.Sprintf(`"cache-tool fetch --all-content %s" brings all of it here; then another one can be lazy`, other))
+		}
+	}
+	return nil
 }
 
 func (s *session) setRemoteURL(ctx context.Context, r *repo.Repo, name, url string) error {
@@ -187,7 +205,7 @@ func (s *session) removeRemote(ctx context.Context, r *repo.Repo, name string) e
 		return err
 	}
 	if s.json {
-		return s.answer(remoteJSON{Name: name, URL: m.url})
+		return s.answer(remoteJSON{Name: name, URL: m.shownURL()})
 	}
 	s.say("removed remote %s", shown(name))
 	return nil
@@ -203,7 +221,7 @@ func (s *session) showRemote(ctx context.Context, r *repo.Repo, name string) err
 	if err != nil {
 		return err
 	}
-	document := remoteJSON{Name: m.name, URL: m.url, Lazy: m.lazy}
+	document := remoteJSON{Name: m.name, URL: m.shownURL(), Lazy: m.lazy}
 	for ref, id := range x.there {
 		document.Refs = append(document.Refs, refJSON{string(ref), id})
 	}
@@ -211,7 +229,7 @@ func (s *session) showRemote(ctx context.Context, r *repo.Repo, name string) err
 	if s.json {
 		return s.answer(document)
 	}
-	s.printf("%s\n", shown(m.url))
+	s.printf("%s\n", shown(m.shownURL()))
 	for _, ref := range document.Refs {
 		here := ""
 		if tracking := x.tracking(refs.Name(ref.Ref)); tracking != "" {

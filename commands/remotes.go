@@ -45,6 +45,15 @@ func (m remoteStore) String() string {
 	return m.url
 }
 
+// shownURL is the URL without a password that somebody has written into the settings
+// by hand.
+func (m remoteStore) shownURL() string {
+	if u, err := url.Parse(m.url); err == nil && u.User != nil {
+		return u.Redacted()
+	}
+	return m.url
+}
+
 // setting returns one of the remote's settings; the default for a URL.
 func (m remoteStore) setting(r *repo.Repo, key string) string {
 	value, err := r.Config.Get("remote." + m.name + "." + key)
@@ -101,7 +110,7 @@ func (s *session) remoteNamed(r *repo.Repo, name string) (remoteStore, error) {
 		m.lazy = m.setting(r, "lazy") == "true"
 		return m, nil
 	}
-	if strings.Contains(name, "://") || strings.ContainsRune(name, filepath.Separator) || name == "." || name == ".." {
+	if strings.Contains(name, "://") || strings.ContainsAny(name, "/:") || name == "." || name == ".." {
 		return remoteStore{url: name}, checkURL(name)
 	}
 	return remoteStore{}, noRemote(r, name)
@@ -153,6 +162,9 @@ func (s *session) remoteFor(r *repo.Repo, name string, branch refs.Name) (remote
 // and printed.
 func checkURL(raw string) error {
 	scheme, _, ok := strings.Cut(raw, "://")
+	if first, _, _ := strings.Cut(raw, "/"); !ok && strings.Contains(first, ":") {
+		return &usageError{fmt.Sprintf("%s: no such kind of remote", shown(raw)), []string{kindsOfRemotes, "a path with a colon in it begins with ./ or /"}}
+	}
 	if !ok {
 		if raw == "" {
 			return usagef("the URL is empty")
@@ -165,7 +177,7 @@ func checkURL(raw string) error {
 		return &usageError{fmt.Sprintf("%s://: no such kind of remote", scheme), []string{"dav+https://… or dav+http://… is a WebDAV server"}}
 	default:
 		return &usageError{fmt.Sprintf("%s://: no such kind of remote", shown(scheme)),
-			[]string{"a path or file:// is a repository, bucket+file:// a directory on a share, dav+https:// WebDAV, https:// a server"}}
+			[]string{kindsOfRemotes}}
 	}
 	u, err := url.Parse(raw)
 	if err != nil {
@@ -176,11 +188,24 @@ func checkURL(raw string) error {
 		return &usageError{"the URL holds a password, and URLs are stored and printed",
 			[]string{"put it into ~/.netrc, or a token into $CACHE_TOOL_TOKEN, and leave it out of the URL"}}
 	}
-	if strings.HasSuffix(scheme, "file") && u.Host != "" && u.Host != "localhost" {
-		return usagef("%s: a host in a URL of files: write %s:///…", raw, scheme)
+	switch isFile := strings.HasSuffix(scheme, "file"); {
+	case isFile && u.Host != "" && u.Host != "localhost":
+		return usagef("%s: a host in a URL of files: write %s:///…", shown(raw), scheme)
+	case isFile:
+		return nil
+	case u.Hostname() == "":
+		return usagef("%s://: no host in the URL", scheme)
+	case u.RawQuery != "" || u.ForceQuery || u.Fragment != "":
+		return usagef("%s://%s: the URL of a store has no ? and no #", scheme, shown(u.Host)) // what follows may be part of a password
+	case u.Port() != "":
+		if n, err := strconv.Atoi(u.Port()); err != nil || n < 1 || n > 65535 {
+			return usagef("%s://%s: no port has that number", scheme, shown(u.Host))
+		}
 	}
 	return nil
 }
+
+const kindsOfRemotes = "a path or file:// is a repository, bucket+file:// a directory on a share, dav+https:// WebDAV, https:// a server"
 
 // connect opens a conversation with a remote. It does not touch the network yet.
 // With toWrite a repository is made that is not there.
@@ -281,5 +306,9 @@ func davCredentials() auth.Credentials {
 
 // tlsOf returns what a remote's settings say about certificates; nil if nothing.
 func tlsOf(r *repo.Repo, m remoteStore) (*tls.Config, error) {
-	return auth.TLSFiles{CA: m.setting(r, "caFile"), Cert: m.setting(r, "certFile"), Key: m.setting(r, "keyFile")}.Config()
+	config, err := auth.TLSFiles{CA: m.setting(r, "caFile"), Cert: m.setting(r, "certFile"), Key: m.setting(r, "keyFile")}.Config()
+	if err != nil {
+		err = withHint(&aboutRemote{m, err}, fmt.Sprintf("remote.%s.caFile, .certFile and .keyFile are settings that name such files", m.name))
+	}
+	return config, err
 }

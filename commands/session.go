@@ -93,14 +93,14 @@ func (s *session) say(format string, args ...any) {
 // warn tells on standard error what went wrong without stopping the command.
 func (s *session) warn(format string, args ...any) {
 	s.meter.clear()
-	fmt.Fprintf(s.err, "%s%s: warning: %s\n", programName, prefix(s.verb), fmt.Sprintf(format, args...))
+	fmt.Fprintf(s.err, "%s%s: warning: %s\n", programName, prefix(s.verb), harmless(fmt.Sprintf(format, args...)))
 }
 
 // detail tells on standard error what --verbose asks for.
 func (s *session) detail(format string, args ...any) {
 	if s.verbose {
 		s.meter.clear()
-		fmt.Fprintf(s.err, format+"\n", args...)
+		fmt.Fprintln(s.err, harmless(fmt.Sprintf(format, args...)))
 	}
 }
 

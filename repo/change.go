@@ -56,6 +56,11 @@ func (c *Change) Stage(ctx context.Context) error {
 	if err := c.Batch.Commit(ctx, odb.Staged); err != nil {
 		return err
 	}
+	return c.record(ctx)
+}
+
+// record notes the change in the stage. Its objects are in the store.
+func (c *Change) record(ctx context.Context) error {
 	records := make([]stage.Record, len(c.edits))
 	for i, e := range c.edits {
 		records[i] = stage.Record{Path: e.Path, Mode: e.Mode, ID: e.ID}
@@ -109,7 +114,11 @@ func (c *Change) CommitOrStage(ctx context.Context, message string) (tip objects
 	if !errors.As(err, new(*odb.PromisedError)) {
 		return tip, changed, false, err
 	}
-	if failed := c.Stage(ctx); failed != nil {
+	failed := c.Stage(ctx)
+	if errors.Is(failed, odb.ErrClosed) { // it came as far as to the ref, and somebody else was faster
+		failed = c.record(ctx)
+	}
+	if failed != nil {
 		return tip, false, false, err
 	}
 	c.repo.warn(fmt.Errorf("staged, and not committed yet: %w", err))

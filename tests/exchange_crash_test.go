@@ -60,10 +60,15 @@ func newPair(t *testing.T, a exchangeAct) world {
 		return w
 	}
 	write(t, w.work("tree", "1", "file1"), "changed\n")
-	for _, args := range append([][]string{
+	for _, args := range [][]string{
 		{"put", "ours", "b"}, {"save", "tree", "tree"}, {"put", "big", "big"}, {"tag", "here"}, {"--branch", "mine", "put", "mine", "a"},
-		{"config", "set", "remote.origin.url", "../other"},
-	}, a.here...) {
+	} {
+		must(t, w.repo(), args...)
+	}
+	// Not an absolute path, as commands would write it: the world is copied.
+	config := filepath.Join(w.repo(), "config")
+	write(t, config, read(t, config)+"[remote \"origin\"]\n\turl = ../other\n")
+	for _, args := range a.here {
 		must(t, w.repo(), args...)
 	}
 	for _, args := range a.there {

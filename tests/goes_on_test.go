@@ -62,6 +62,7 @@ func TestPushGoesOn(t *testing.T) {
 			interrupted := 0
 			for i, sig := range []syscall.Signal{syscall.SIGINT, syscall.SIGKILL, syscall.SIGTERM, syscall.SIGKILL} {
 				cmd := h.cmd("push")
+				started := make(chan struct{})
 				var stderr strings.Builder
 				cmd.Stderr = &stderr
 				if n != nil { // after a pack has arrived, and is known to have
@@ -71,6 +72,7 @@ func TestPushGoesOn(t *testing.T) {
 							x.answer(x.forward(x.body))
 							known := method == "MOVE" && strings.Contains(x.r.Header.Get("Destination"), "/root/")
 							if (known || len(x.body) > 1<<20 && method == "POST") && arrived.Add(1) == 1 {
+								<-started
 								cmd.Process.Signal(sig)
 							}
 						}
@@ -79,6 +81,7 @@ func TestPushGoesOn(t *testing.T) {
 				if err := cmd.Start(); err != nil {
 					t.Fatal(err)
 				}
+				close(started)
 				if n == nil {
 					timer := time.AfterFunc(time.Duration(40+60*i)*time.Millisecond, func() { cmd.Process.Signal(sig) })
 					defer timer.Stop()
@@ -155,6 +158,7 @@ func TestPullGoesOn(t *testing.T) {
 			// One that is killed goes on.
 			h = s.host(t)
 			cmd := h.cmd("clone", n.url, h.repo())
+			started := make(chan struct{})
 			var came atomic.Int64
 			n.breaks(func(i int, _ string) fault {
 				return func(x *passage) {
@@ -165,12 +169,17 @@ func TestPullGoesOn(t *testing.T) {
 					}
 					x.slowly(r, func(piece int) {
 						if came.Add(int64(piece)) > whole.Bytes*2/3 {
+							<-started
 							cmd.Process.Signal(syscall.SIGINT)
 						}
 					})
 				}
 			})
-			if err := cmd.Run(); exitCode(err) != 128+int(syscall.SIGINT) {
+			if err := cmd.Start(); err != nil {
+				t.Fatal(err)
+			}
+			close(started)
+			if err := cmd.Wait(); exitCode(err) != 128+int(syscall.SIGINT) {
 				t.Fatal(err)
 			}
 			n.works()

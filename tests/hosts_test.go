@@ -131,8 +131,9 @@ type site struct {
 	repo string // that is behind it, if there is one
 	env  []string
 
-	kill    func() // ends it with SIGKILL, if it is a program
-	restart func() // starts it again, with what it had
+	kill    func()       // ends it with SIGKILL, if it is a program
+	stop    func() error // ends it as a supervisor does
+	restart func()       // starts it again, with what it had
 	log     func() string
 }
 
@@ -270,6 +271,12 @@ func startServeAt(t *testing.T, dir string, args ...string) *site {
 			process.Wait()
 			process = nil
 		}
+	}
+	s.stop = func() error {
+		p := process
+		process = nil
+		p.Process.Signal(syscall.SIGTERM)
+		return p.Wait()
 	}
 	s.restart()
 	t.Cleanup(s.kill)

@@ -136,7 +136,14 @@ func TestExchangeBesideWork(t *testing.T) {
 			}
 			var there2, side atomic.Int64
 			again("push", func(int) error { return here.try("push") })
-			again("pull", func(int) error { return here.try("pull") })
+			again("pull", func(int) error { return here.try("pull", "--tags") })
+			again("fetch", func(int) error { return here.try("fetch", "--tags") })
+			again("tag there", func(i int) error {
+				if err := there.try("tag", fmt.Sprint("v", i)); err != nil {
+					return err
+				}
+				return there.try("push", "--tags")
+			})
 			again("push there", func(i int) error {
 				if err := there.put(fmt.Sprint("there", i)); err != nil {
 					return err

@@ -124,7 +124,8 @@ func certificates(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Check(err)
 }
 
-// certify writes a certificate and its key.
+// certify writes a certificate and its key. It is good for an hour, unless it says
+// something else.
 func certify(dir, name string, c, parent *x509.Certificate, signer *ecdsa.PrivateKey) (*ecdsa.PrivateKey, error) {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
@@ -133,7 +134,10 @@ func certify(dir, name string, c, parent *x509.Certificate, signer *ecdsa.Privat
 	if signer == nil {
 		signer = key
 	}
-	c.SerialNumber, c.NotBefore, c.NotAfter = big.NewInt(time.Now().UnixNano()), time.Now().Add(-time.Hour), time.Now().Add(time.Hour)
+	c.SerialNumber = big.NewInt(time.Now().UnixNano())
+	if c.NotAfter.IsZero() {
+		c.NotBefore, c.NotAfter = time.Now().Add(-time.Hour), time.Now().Add(time.Hour)
+	}
 	der, err := x509.CreateCertificate(rand.Reader, c, parent, &key.PublicKey, signer)
 	if err != nil {
 		return nil, err

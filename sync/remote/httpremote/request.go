@@ -105,6 +105,9 @@ var (
 	// Why the watchdog bites: nothing came, or went, for too long; or too little.
 	errSilent = remote.Unreachable(errors.New("the server is silent"))
 	errSlow   = remote.Unreachable(errors.New("the server is too slow"))
+
+	// errHungUp is the end of a connection where an answer should begin.
+	errHungUp = fmt.Errorf("the server hangs up: %w", io.EOF)
 )
 
 // ask sends a message and parses the answer, which has at most so many bytes. One
@@ -258,6 +261,9 @@ func (r *Remote) once(ctx context.Context, operation string, b body) (io.ReadClo
 		var where *url.Error
 		if errors.As(err, &where) {
 			err = where.Err // we say ourselves where
+		}
+		if err == io.EOF {
+			err = errHungUp
 		}
 		err = watch.cause(ctx, err)
 		watch.stop()

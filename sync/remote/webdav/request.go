@@ -7,6 +7,7 @@ import (
 	"io"
 	"math/rand/v2"
 	"net/http"
+	"net/url"
 	"strconv"
 	"strings"
 	"sync"
@@ -31,6 +32,8 @@ type StatusError struct {
 	Code        int
 	Reason      string        // what the server says about it, shortened
 	Wait        time.Duration // before trying again, if the server says so
+
+	ours bool // it is a cache-tool server that says so
 }
 
 func (e *StatusError) Error() string {
@@ -38,11 +41,17 @@ func (e *StatusError) Error() string {
 	if e.Reason != "" {
 		s += " (" + e.Reason + ")"
 	}
+	if e.ours {
+		s += ": a cache-tool server is there, and no WebDAV server"
+	}
 	return s
 }
 
 // Is makes the usual codes answer to what callers ask for.
 func (e *StatusError) Is(target error) bool {
+	if e.ours {
+		return target == ErrNoServer
+	}
 	switch e.Code {
 	case http.StatusNotFound, http.StatusGone:
 		return target == remote.ErrNotFound
@@ -84,6 +93,9 @@ func isTLS(err error) bool {
 var (
 	errSilent = remote.Unreachable(errors.New("the server is silent"))
 	errSlow   = remote.Unreachable(errors.New("the server is too slow"))
+
+	// errHungUp is the end of a connection where an answer should begin.
+	errHungUp = fmt.Errorf("the server hangs up: %w", io.EOF)
 )
 
 // send sends a request until it is answered, and not with an error that passes.
@@ -194,7 +206,14 @@ func (b *Bucket) once(ctx context.Context, r request) (*http.Response, error) {
 	}
 	resp, err := b.http.Do(req)
 	if err != nil {
-		err = watch.cause(ctx, err)
+		var where *url.Error
+		if errors.As(err, &where) {
+			err = where.Err
+		}
+		if err == io.EOF {
+			err = errHungUp
+		}
+		err = fmt.Errorf("%s %s: %w", r.method, r.url, watch.cause(ctx, err))
 		watch.stop()
 		return nil, err
 	}
@@ -237,9 +256,12 @@ func statusError(r request, resp *http.Response) error {
 			e.Wait = time.Until(at)
 		}
 	}
-	if strings.HasPrefix(resp.Header.Get("Content-Type"), "text/plain") {
-		text, _ := io.ReadAll(io.LimitReader(resp.Body, 200))
+	text, _ := io.ReadAll(io.LimitReader(resp.Body, 200))
+	switch kind := resp.Header.Get("Content-Type"); {
+	case strings.HasPrefix(kind, "text/plain"):
 		e.Reason = strings.ToValidUTF8(strings.Join(strings.Fields(string(text)), " "), "?")
+	case kind == "application/json":
+		e.ours = strings.Contains(string(text), "this is a cache-tool server")
 	}
 	return e
 }

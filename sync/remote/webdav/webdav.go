@@ -26,6 +26,7 @@ import (
 	"path"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/cache-tool/cache-tool/sync/auth"
@@ -64,6 +65,8 @@ type Bucket struct {
 	base *url.URL // ends in a slash, without credentials
 	http *http.Client
 	o    Options
+
+	behindProxy atomic.Bool // which encrypts, and the server does not know
 
 	mu   sync.Mutex
 	made map[string]bool // guarded by mu; collections that are there
@@ -333,10 +336,23 @@ func (b *Bucket) isThere(ctx context.Context, u *url.URL) bool {
 
 // move gives a file or collection another name, once.
 func (b *Bucket) move(ctx context.Context, from, to, overwrite string) error {
-	return b.doOnce(ctx, request{method: "MOVE", url: b.at(from), header: map[string]string{
-		"Destination": b.at(to), // a path alone is not enough for Apache
-		"Overwrite":   overwrite,
-	}})
+	move := func(to string) error {
+		return b.doOnce(ctx, request{method: "MOVE", url: b.at(from), header: map[string]string{
+			"Destination": to, // a path alone is not enough for Apache
+			"Overwrite":   overwrite,
+		}})
+	}
+	// A server behind a proxy that encrypts does not know that it is called https.
+	plain := strings.Replace(b.at(to), "https:", "http:", 1)
+	if b.behindProxy.Load() {
+		return move(plain)
+	}
+	err := move(b.at(to))
+	if c := code(err); b.base.Scheme == "https" && (c == http.StatusBadGateway || c == http.StatusBadRequest) && move(plain) == nil {
+		b.behindProxy.Store(true)
+		return nil
+	}
+	return err
 }
 
 // holds reports whether a file is there and has size bytes.
