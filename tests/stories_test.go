@@ -5,8 +5,10 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"os/signal"
 	"path/filepath"
 	"strconv"
+	"syscall"
 	"testing"
 	"time"
 
@@ -16,6 +18,9 @@ import (
 )
 
 func TestMain(m *testing.M) {
+	if filepath.Base(os.Args[0]) != "cache-tool" {
+		hear()
+	}
 	testscript.Main(m, map[string]func(){
 		"cache-tool": func() {
 			ctx, stop := commands.Signals(os.Args[1:])
@@ -24,6 +29,17 @@ func TestMain(m *testing.M) {
 			os.Exit(code)
 		},
 	})
+}
+
+// hear makes sure that what is started here gets signals, though we were started to
+// ignore them, as by nohup or in the background of a script: what is caught here is
+// as it should be there.
+func hear() {
+	for _, s := range []os.Signal{syscall.SIGHUP, syscall.SIGINT, syscall.SIGQUIT} {
+		if signal.Ignored(s) {
+			signal.Notify(make(chan os.Signal, 1), s)
+		}
+	}
 }
 
 func TestStories(t *testing.T) {
