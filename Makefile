@@ -1,4 +1,4 @@
-# make build   the command, as it is shipped, in build/cache-tool
+# make build   the command, as it is shipped: build/cache-tool, and cache-tool-full, which belongs beside it
 # make demo    what it does, on a real build, in under two minutes
 # make test    vet, all tests, and all again with the race detector
 # make soak    all tests at their full counts, which takes hours
@@ -16,26 +16,33 @@ GOVULNCHECK = golang.org/x/vuln/cmd/govulncheck@v1.9.0
 # WebDAV servers to test against, each started by its test on a port of its own.
 SERVERS = apache2:apache2-bin nginx:libnginx-mod-http-dav-ext lighttpd:lighttpd-mod-webdav rclone
 
+# Debian's Dune, and what the small project in tests/dune is made of.
+OCAML = /usr/lib/ocaml
+DUNE = dune:ocaml-dune ocamlopt:ocaml-nox ocamlfind:ocaml-findlib menhir $(OCAML)/menhirLib/META:libmenhir-ocaml-dev \
+	$(OCAML)/base/META:libbase-ocaml-dev $(OCAML)/ppx_sexp_conv/META:libppx-sexp-conv-ocaml-dev \
+	$(OCAML)/ppx_compare/META:libppx-compare-ocaml-dev
+
 .PHONY: all build demo test soak bench bench-sync lint clean
 all: build
 
 build:
 	@mkdir -p build
-	$(BUILD) -o build/cache-tool .
+	$(BUILD) -o build/cache-tool-full .
+	$(BUILD) -o build/cache-tool ./internal/front
 
 demo: build
 	@tests/need.sh git gcc
 	@PATH="$(CURDIR)/build:$$PATH" tests/demo.sh
 
 test:
-	@tests/need.sh git gcc ccache zstd lowntfs-3g:ntfs-3g $(SERVERS)
+	@tests/need.sh git gcc ccache zstd lowntfs-3g:ntfs-3g $(SERVERS) $(DUNE)
 	$(GO) vet ./...
 	$(GO) test -timeout 30m ./...
 	@if command -v gcc >/dev/null; then set -x; CGO_ENABLED=1 $(GO) test -timeout 40m -race ./...; \
 	else echo 'no gcc: the race detector is left out'; fi
 
 soak:
-	@tests/need.sh git gcc ccache zstd lowntfs-3g:ntfs-3g $(SERVERS)
+	@tests/need.sh git gcc ccache zstd lowntfs-3g:ntfs-3g $(SERVERS) $(DUNE)
 	@tests/soak.sh
 
 bench: build

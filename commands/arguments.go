@@ -167,11 +167,11 @@ func (g flagsGiven) split(flags []cli.Flag) (in, out flagsGiven) {
 }
 
 // words writes the flags as one word each, so that no value can be mistaken for
-// a flag.
+// a flag; and by their first names, as urfave/cli refuses to hear two of them.
 func (g flagsGiven) words() []string {
 	words := make([]string, len(g))
 	for i, f := range g {
-		words[i] = dashed(f.name)
+		words[i] = dashed(f.flag.Names()[0])
 		if f.hasValue {
 			words[i] += "=" + f.value
 		}

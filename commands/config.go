@@ -1,11 +1,12 @@
 package commands
 
 import (
+	"context"
 	"errors"
+	"fmt"
+	"path/filepath"
 	"strings"
 	"text/tabwriter"
-
-	"fmt"
 
 	"github.com/urfave/cli/v2"
 
@@ -50,11 +51,14 @@ cache-tool config set branch.topic.base main`),
 				return s.listConfig(r, all)
 			case "get":
 				value, err = r.Config.Get(name)
+				if err != nil {
+					err = settingError(name, err)
+				}
 			default:
-				err = r.Config.Set(c.Context, name, value)
+				err = setSetting(c.Context, r, name, value)
 			}
 			if err != nil {
-				return settingError(name, err)
+				return err
 			}
 			if s.json {
 				return s.answer(map[string]string{"name": name, "value": value})
@@ -65,6 +69,30 @@ cache-tool config set branch.topic.base main`),
 			return nil
 		},
 	}
+}
+
+// setSetting changes a setting; an empty value takes it out. A file is the one that
+// is meant here and now: commands run in other directories, too. So is the path of a
+// remote; and its URL is what "remote add" would take.
+func setSetting(ctx context.Context, r *repo.Repo, name, value string) error {
+	switch setting := strings.ToLower(name); {
+	case value == "":
+	case strings.HasSuffix(setting, "file"):
+		path, err := filepath.Abs(value)
+		if err != nil {
+			return err
+		}
+		value = path
+	case strings.HasPrefix(setting, "remote.") && strings.HasSuffix(setting, ".url"):
+		if err := checkURL(value); err != nil {
+			return err
+		}
+		value = absolute(value)
+	}
+	if err := r.Config.Set(ctx, name, value); err != nil {
+		return settingError(name, err)
+	}
+	return nil
 }
 
 // settingError adds which settings there are to an error about one there is not.

@@ -6,9 +6,11 @@ import (
 	"fmt"
 	"strings"
 	"syscall"
+	"unicode/utf8"
 
 	"github.com/cache-tool/cache-tool/objects"
 	"github.com/cache-tool/cache-tool/refs"
+	"github.com/cache-tool/cache-tool/repo"
 )
 
 // The exit codes that a shell may rely on.
@@ -89,6 +91,8 @@ func hintsOf(err error) []string {
 		return []string{"another process moved it meanwhile: run the command again"}
 	case errors.As(err, &damaged):
 		return []string{`run "cache-tool fsck" to see everything that is damaged`}
+	case errors.Is(err, repo.ErrExists):
+		return []string{"a repository wants a directory of its own: name one that is empty, or not there yet"}
 	case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT):
 		return []string{"the disk is full; nothing was changed: make room and run the command again"}
 	case errors.Is(err, syscall.EROFS):
@@ -166,12 +170,17 @@ func message(ctx context.Context, err error) string {
 	if errors.As(context.Cause(ctx), &interrupted) {
 		return interrupted.Error()
 	}
+	return harmless(strings.TrimRight(err.Error(), "\n"))
+}
+
+// harmless is a text without the bytes that would steer a terminal.
+func harmless(s string) string {
 	return strings.Map(func(r rune) rune {
-		if r < ' ' && r != '\n' && r != '\t' || r == 0x7f {
+		if r < ' ' && r != '\n' && r != '\t' || r >= 0x7f && r < 0xa0 || r == utf8.RuneError {
 			return '?'
 		}
 		return r
-	}, strings.TrimRight(err.Error(), "\n"))
+	}, s)
 }
 
 // An errorJSON is what --json prints for a command that failed.

@@ -3,6 +3,7 @@ package commands
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"strings"
 
@@ -100,7 +101,7 @@ func (s *session) fetchAll(ctx context.Context, r *repo.Repo, f fetching) error 
 
 // fetch brings what a remote has, and moves the refs that remember it.
 func (s *session) fetch(ctx context.Context, r *repo.Repo, m remoteStore, f fetching) (*exchange, []movedRef, error) {
-	m, err := s.makeLazy(ctx, r, m, f)
+	r, m, err := s.makeLazy(ctx, r, m, f)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -143,23 +144,47 @@ func (s *session) fetch(ctx context.Context, r *repo.Repo, m remoteStore, f fetc
 		if f.dryRun || u.Old == u.New {
 			continue
 		}
-		if err := r.Refs.Apply(ctx, u); err != nil {
+		if err := x.apply(ctx, u); err != nil {
 			return nil, nil, err
 		}
 	}
 	return x, list, nil
 }
 
+// apply moves a ref that remembers something. Where another fetch was faster, the
+// later one is right; but a tag stays what it is.
+func (x *exchange) apply(ctx context.Context, u refs.Update) error {
+	for {
+		err := x.r.Refs.Apply(ctx, u)
+		var moved *refs.ConflictError
+		if !errors.As(err, &moved) || u.Name.IsBranch() {
+			return err
+		}
+		if moved.Is == u.New || u.Name.IsTag() && !moved.Is.IsZero() {
+			return nil
+		}
+		u.Old = moved.Is
+	}
+}
+
 // makeLazy notes in the settings what the repository is to be from now on.
-func (s *session) makeLazy(ctx context.Context, r *repo.Repo, m remoteStore, f fetching) (remoteStore, error) {
+// It is opened anew: from here on what it lacks is fetched.
+func (s *session) makeLazy(ctx context.Context, r *repo.Repo, m remoteStore, f fetching) (*repo.Repo, remoteStore, error) {
 	if f.lazy == m.lazy || !f.lazy || f.dryRun {
-		return m, nil
+		return r, m, nil
 	}
 	if m.name == "" {
-		return m, &usageError{"--lazy wants a remote with a name: it is asked again later", []string{`"cache-tool remote add NAME URL" gives it one`}}
+		return r, m, &usageError{"--lazy wants a remote with a name: it is asked again later", []string{`"cache-tool remote add NAME URL" gives it one`}}
+	}
+	if err := s.onlyLazy(r, m.name); err != nil {
+		return r, m, err
 	}
 	m.lazy = true
-	return m, r.Config.Set(ctx, "remote."+m.name+".lazy", "true")
+	if err := r.Config.Set(ctx, "remote."+m.name+".lazy", "true"); err != nil {
+		return r, m, err
+	}
+	r, err := s.open(ctx)
+	return r, m, err
 }
 
 // fetchTips brings tips, and in a lazy repository no more than is asked for.
@@ -212,6 +237,10 @@ func (x *exchange) fetched(ctx context.Context, f fetching) ([]refs.Update, erro
 			}
 			found = true
 			if here.IsBranch() {
+				if x.m.name == "" && spec.src != spec.dst {
+					return nil, &usageError{fmt.Sprintf("fetch does not write to %s", here),
+						[]string{fmt.Sprintf(`"cache-tool pull %s %s:%s" does`, x.m, name.Short(), here.Short())}}
+				}
 				here = x.tracking(here) // branches here are moved by pull
 			}
 			if seen[here] && here != "" {

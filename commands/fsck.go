@@ -54,10 +54,11 @@ cache-tool fsck`),
 					OK      bool `json:"ok"`
 					Objects int  `json:"objects"` // that refs and stage lead to
 
+					Promised int           `json:"promised,omitempty"` // of a lazy repository, not here
 					Refs     int           `json:"refs"`
 					Staged   int           `json:"staged"`
 					Problems []problemJSON `json:"problems"`
-				}{sum.Problems == 0, sum.Reached, sum.Refs, sum.Staged, problems}); err != nil {
+				}{sum.Problems == 0, sum.Reached, sum.Promised, sum.Refs, sum.Staged, problems}); err != nil {
 					return err
 				}
 			}
@@ -66,6 +67,9 @@ cache-tool fsck`),
 			}
 			s.say("no problems: %s reached from %s and %s staged",
 				counted(sum.Reached, "object"), counted(sum.Refs, "ref"), counted(sum.Staged, "entry"))
+			if sum.Promised > 0 {
+				s.say("not here yet: %s and what they lead to; they are fetched when they are needed", counted(sum.Promised, "object"))
+			}
 			return nil
 		},
 	}

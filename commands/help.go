@@ -125,7 +125,7 @@ func arguments(c *cli.Context, min, max int) error {
 	if n < min {
 		text = "too few arguments"
 	}
-	return &usageError{text, []string{fmt.Sprintf("usage: %s %s %s", programName, c.Command.Name, c.Command.ArgsUsage)}}
+	return &usageError{text, []string{strings.TrimSpace(fmt.Sprintf("usage: %s %s %s", programName, c.Command.Name, c.Command.ArgsUsage))}}
 }
 
 const many = int(^uint(0) >> 1)

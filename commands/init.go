@@ -39,9 +39,8 @@ cache-tool init /var/cache/team`),
 				return err
 			}
 			defer r.Close()
-			if filepath.Base(dir) == repo.DirName && !existed {
-				// The work tree around it may be Git's, and this is nothing to commit.
-				if err := durable.WriteFile(filepath.Join(dir, ".gitignore"), []byte("*\n"), durable.NoSync); err != nil {
+			if !existed {
+				if err := ignore(dir); err != nil {
 					return err
 				}
 			}
@@ -72,4 +71,13 @@ func initDir(arg, flag string) (string, error) {
 		}
 	}
 	return "", fmt.Errorf("no directory")
+}
+
+// ignore keeps a repository out of Git: the work tree around it may be Git's, and
+// this is nothing to commit.
+func ignore(dir string) error {
+	if filepath.Base(dir) != repo.DirName {
+		return nil
+	}
+	return durable.WriteFile(filepath.Join(dir, ".gitignore"), []byte("*\n"), durable.NoSync)
 }

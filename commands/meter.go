@@ -102,7 +102,11 @@ func (m *meter) show(now time.Time) {
 		line += " " + size(done)
 	}
 	if s := now.Sub(m.start).Seconds(); s > 1 && done > 0 {
-		line += fmt.Sprintf(", %s/s", size(int64(float64(done)/s)))
+		rate := float64(done) / s
+		line += fmt.Sprintf(", %s/s", size(int64(rate)))
+		if all > done {
+			line += ", " + left(time.Duration(float64(all-done)/rate*float64(time.Second)))
+		}
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -113,6 +117,14 @@ func (m *meter) show(now time.Time) {
 	}
 	fmt.Fprintf(m.w, "\r%-*s", m.width, line)
 	m.width = len(line)
+}
+
+// left says how long it will take, roughly.
+func left(d time.Duration) string {
+	if d >= time.Minute {
+		return fmt.Sprintf("%d:%02d min left", int(d.Minutes()), int(d.Seconds())%60)
+	}
+	return fmt.Sprintf("%d s left", int(d.Seconds())+1)
 }
 
 // clear empties the line, for other output; the next tick writes it again.

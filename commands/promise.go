@@ -4,8 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
+	"path/filepath"
 	"sync"
+	"time"
 
+	"github.com/cache-tool/cache-tool/internal/durable"
 	"github.com/cache-tool/cache-tool/objects"
 	"github.com/cache-tool/cache-tool/objects/odb"
 	"github.com/cache-tool/cache-tool/repo"
@@ -24,6 +28,7 @@ type promise struct {
 	mu   sync.Mutex
 	conn remote.Remote
 	down error // guarded by mu; why the remote is not asked any more
+	told bool  // guarded by mu; that the remote does not keep its word
 }
 
 // budget is up to how many bytes come along with the trees that lead to them.
@@ -41,15 +46,11 @@ func (p *promise) Fetch(ctx context.Context, ids []objects.ID) error {
 
 func (p *promise) FetchPath(ctx context.Context, root objects.ID, path string) error {
 	return p.do(ctx, func(conn remote.Remote, o transfer.Options) (transfer.Stats, error) {
-		finder, ok := conn.(remote.PathFetcher)
+		finder, ok := conn.(transfer.Finder)
 		if !ok {
 			return transfer.Stats{}, nil
 		}
-		body, err := finder.FetchPaths(ctx, []remote.Path{{Root: root, Path: path}}, budget)
-		if err != nil {
-			return transfer.Stats{}, err
-		}
-		return transfer.Accept(ctx, p.repo.DB, conn, body, o)
+		return transfer.FetchPaths(ctx, p.repo.DB, finder, []remote.Path{{Root: root, Path: path}}, budget, o)
 	})
 }
 
@@ -66,9 +67,15 @@ func (p *promise) do(ctx context.Context, fn func(remote.Remote, transfer.Option
 	if p.down != nil {
 		return p.down
 	}
+	if p.conn == nil && p.s.verb == "run" && p.rests() {
+		p.down = fmt.Errorf("%s did not answer a moment ago, and is left alone", p.name)
+		p.s.detail("%v; what is not here is a miss", p.down)
+		return p.down
+	}
 	if p.conn == nil {
 		m, err := p.s.remoteNamed(p.repo, p.name)
 		if err == nil {
+			m.hasty = true
 			p.conn, err = p.s.connect(ctx, p.repo, m, false)
 		}
 		if err != nil {
@@ -81,7 +88,13 @@ func (p *promise) do(ctx context.Context, fn func(remote.Remote, transfer.Option
 		p.s.detail("fetched %s (%s) from %s", counted(stats.Objects, "object"), size(stats.Bytes), p.name)
 	}
 	switch {
-	case err == nil, ctx.Err() != nil, errors.Is(err, objects.ErrNotFound):
+	case err == nil, ctx.Err() != nil:
+		return err
+	case errors.Is(err, objects.ErrNotFound):
+		if !p.told {
+			p.s.warn("%s lacks what it has promised: %v; that is a miss", p.name, err)
+		}
+		p.told = true
 		return err
 	}
 	return p.fails(err)
@@ -91,5 +104,23 @@ func (p *promise) do(ctx context.Context, fn func(remote.Remote, transfer.Option
 func (p *promise) fails(err error) error {
 	p.down = fmt.Errorf("%s cannot be asked: %w", p.name, err)
 	p.s.warn("%v; what is not here is a miss", p.down)
+	if errors.Is(err, remote.ErrUnreachable) {
+		// If that cannot be written down, others wait as long as we have.
+		_ = durable.WriteFile(silentFile(p.repo), nil, durable.NoSync)
+	}
 	return p.down
 }
+
+// A build is a thousand runs, and must not wait a thousand times for a remote that
+// does not answer: for so long after one has, the others do without.
+const restTime = time.Minute
+
+// rests reports whether the remote has failed to answer a moment ago.
+func (p *promise) rests() bool {
+	fi, err := os.Stat(silentFile(p.repo))
+	return err == nil && time.Since(fi.ModTime()).Abs() < restTime
+}
+
+// silentFile is a file whose time is when the remote of a lazy repository failed to
+// answer last.
+func silentFile(r *repo.Repo) string { return filepath.Join(r.Dir, "silent") }

@@ -70,7 +70,7 @@ type pulling struct {
 
 // pull brings branches of a remote and merges them here.
 func (s *session) pull(ctx context.Context, r *repo.Repo, m remoteStore, current refs.Name, p pulling) (*exchange, []movedRef, error) {
-	m, err := s.makeLazy(ctx, r, m, fetching{lazy: p.lazy, dryRun: p.dryRun})
+	r, m, err := s.makeLazy(ctx, r, m, fetching{lazy: p.lazy, dryRun: p.dryRun})
 	if err != nil {
 		return nil, nil, err
 	}
@@ -181,7 +181,7 @@ func (x *exchange) pullOne(ctx context.Context, p pair, dryRun bool) (movedRef, 
 	case dryRun:
 		return moved(p.here, old, theirs, status), nil
 	case p.here.IsTag():
-		return moved(p.here, old, theirs, status), x.r.Refs.Apply(ctx, refs.Update{Name: p.here, New: theirs, Reason: "pull"})
+		return moved(p.here, old, theirs, status), x.apply(ctx, refs.Update{Name: p.here, New: theirs, Reason: "pull"})
 	}
 	merged, err := x.merge(ctx, p.here, theirs)
 	if err != nil {

@@ -4,8 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/urfave/cli/v2"
 
@@ -39,6 +41,7 @@ cache-tool push origin main:ci/main`),
 			boolFlag(&p.prune, "delete the remote's branches that are not here", "prune"),
 			boolFlag(&p.delete, "delete the named branches of the remote", "delete", "d"),
 			boolFlag(&p.force, "replace the remote's branches, if they are where they were seen last", "force-with-lease"),
+			boolFlag(&p.upstream, "push and pull the branch there from now on", "set-upstream", "u"),
 			boolFlag(&p.dryRun, "only say what would be done", "dry-run", "n"),
 		},
 		Action: func(c *cli.Context) error {
@@ -65,7 +68,7 @@ cache-tool push origin main:ci/main`),
 
 // pushing is what a push is to do.
 type pushing struct {
-	all, tags, prune, delete, force, dryRun bool
+	all, tags, prune, delete, force, upstream, dryRun bool
 
 	specs []refspec
 }
@@ -78,10 +81,16 @@ func (p *pushing) choose(ctx context.Context, r *repo.Repo, branch refs.Name, wo
 	if p.delete && len(words) == 0 {
 		return usagef("which branches of the remote are to be deleted?")
 	}
-	if p.delete {
-		words = slices.Clone(words)
-		for i, w := range words {
+	words = slices.Clone(words)
+	for i, w := range words {
+		switch here, there, two := strings.Cut(strings.TrimPrefix(w, "+"), ":"); {
+		case p.delete:
 			words[i] = ":" + w
+		case here == "HEAD": // as CI scripts write it
+			words[i] = strings.TrimSuffix(w, strings.TrimPrefix(w, "+")) + branch.Short()
+			if two {
+				words[i] += ":" + there
+			}
 		}
 	}
 	var err error
@@ -104,32 +113,99 @@ func (p *pushing) choose(ctx context.Context, r *repo.Repo, branch refs.Name, wo
 	return nil
 }
 
-// push sends branches to a remote and moves them there. It tries again as long as
-// others are faster.
 func (s *session) push(ctx context.Context, r *repo.Repo, m remoteStore, p pushing) error {
-	const tries = 20
-	x, err := s.exchangeWith(ctx, r, m, !p.dryRun)
+	if p.upstream && m.name == "" {
+		return &usageError{"--set-upstream wants a remote with a name", []string{`"cache-tool remote add NAME URL" gives it one`}}
+	}
+	x, list, err := s.pushRefs(ctx, r, m, p)
 	if err != nil {
 		return err
+	}
+	if p.upstream && !p.dryRun {
+		if err := x.setUpstream(ctx, p); err != nil {
+			return err
+		}
+	}
+	return x.show(ctx, "push", p.dryRun, list)
+}
+
+// setUpstream notes where the branches that were pushed are to be pushed from now on.
+func (x *exchange) setUpstream(ctx context.Context, p pushing) error {
+	steps, err := x.steps(ctx, p)
+	if err != nil {
+		return err
+	}
+	for _, st := range steps {
+		if !st.here.IsBranch() || !st.there.IsBranch() {
+			continue
+		}
+		merge := st.there.Short()
+		if st.here == st.there {
+			merge = "" // that is what holds without it
+		}
+		err := errors.Join(x.r.Config.Set(ctx, "branch."+st.here.Short()+".remote", x.m.name),
+			x.r.Config.Set(ctx, "branch."+st.here.Short()+".merge", merge))
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// pushRefs sends branches to a remote and moves them there. It tries again as long
+// as others are faster.
+func (s *session) pushRefs(ctx context.Context, r *repo.Repo, m remoteStore, p pushing) (*exchange, []movedRef, error) {
+	const tries = 60
+	x, err := s.exchangeWith(ctx, r, m, !p.dryRun)
+	if p.dryRun && errors.Is(err, repo.ErrNotRepository) {
+		x, err = &exchange{s: s, r: r, m: m, Remote: nothing{}}, nil // the push would make it
+	}
+	if err != nil {
+		return nil, nil, err
 	}
 	x.meter = s.progress("push "+m.String(), "object")
 	defer x.meter.stop()
 	var list []movedRef
 	for try := 1; ; try++ {
 		list, err = x.pushOnce(ctx, p)
-		var conflict *refs.ConflictError
-		again := errors.As(err, &conflict) || errors.Is(err, remote.ErrStale)
+		again := errors.As(err, new(*refs.ConflictError)) || errors.Is(err, remote.ErrStale)
+		if errors.Is(err, remote.ErrUnsure) && p.mayBeRepeated() {
+			again = true // if it was done, there is nothing left to do
+		}
 		if !again || try == tries {
 			break
 		}
+		if e := giveWay(ctx, try); e != nil {
+			return nil, nil, e
+		}
 		if e := x.look(ctx); e != nil {
-			return e
+			return nil, nil, e
 		}
 	}
-	if err != nil {
-		return remoteError(m, err)
+	return x, list, remoteError(m, err)
+}
+
+// nothing is a remote that is not there yet.
+type nothing struct{ remote.Remote }
+
+func (nothing) Missing(_ context.Context, ids []objects.ID) ([]objects.ID, error) { return ids, nil }
+
+// giveWay lets others finish who push at the same time: longer the more often they
+// were faster, and never as long as they do.
+func giveWay(ctx context.Context, try int) error {
+	longest := min(time.Second, 10*time.Millisecond<<min(try, 10))
+	select {
+	case <-time.After(rand.N(longest)):
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
 	}
-	return x.show(ctx, "push", p.dryRun, list)
+}
+
+// mayBeRepeated reports whether a push only ever adds something: what it has done
+// and others have undone since, it does not do again.
+func (p *pushing) mayBeRepeated() bool {
+	return !p.force && !p.prune && !slices.ContainsFunc(p.specs, func(spec refspec) bool { return spec.force || spec.src == "" })
 }
 
 // A step is one ref on its way.
@@ -231,7 +307,11 @@ func (x *exchange) steps(ctx context.Context, p pushing) ([]step, error) {
 // matching returns a step for each ref here that a refspec is about.
 func (x *exchange) matching(ctx context.Context, spec refspec) ([]step, error) {
 	if !strings.Contains(spec.src, "*") {
-		return []step{{here: refs.Name(spec.src), there: refs.Name(spec.dst), force: spec.force}}, nil
+		st := step{here: refs.Name(spec.src), there: refs.Name(spec.dst), force: spec.force}
+		if tag := refs.Tag(st.here.Short()); st.here == st.there && st.here.IsBranch() && !x.has(ctx, st.here) && x.has(ctx, tag) {
+			st.here, st.there = tag, tag
+		}
+		return []step{st}, nil
 	}
 	var steps []step
 	before, _, _ := strings.Cut(spec.src, "*")
@@ -244,6 +324,18 @@ func (x *exchange) matching(ctx context.Context, spec refspec) ([]step, error) {
 		}
 	}
 	return steps, nil
+}
+
+// has reports whether there is such a ref here, or something staged for it.
+func (x *exchange) has(ctx context.Context, name refs.Name) bool {
+	if _, err := x.r.Refs.Get(ctx, name); err == nil {
+		return true
+	}
+	if !name.IsBranch() {
+		return false
+	}
+	staged, err := x.r.Stage(name).Count(ctx)
+	return err == nil && staged > 0
 }
 
 // prepare finds out what becomes of one ref, and merges where that is needed.
@@ -303,19 +395,25 @@ func (x *exchange) tip(ctx context.Context, name refs.Name, dryRun bool) (object
 
 // lease replaces a branch if it is where it was seen last.
 func (x *exchange) lease(ctx context.Context, st *step, is objects.ID) error {
-	seen := objects.ID{}
-	if name := x.tracking(st.there); name != "" {
-		var err error
-		if seen, err = x.r.Refs.Get(ctx, name); err != nil && !errors.Is(err, refs.ErrNotFound) {
-			return err
-		}
+	name := x.tracking(st.there)
+	if name == "" {
+		return &usageError{"--force-with-lease wants a branch of a remote with a name: where others were is not remembered",
+			[]string{fmt.Sprintf("+%s replaces it, whatever it is", st.there.Short())}}
 	}
-	if seen != is {
-		return &conflictError{text: fmt.Sprintf("%s is at %s there, and not at %s, where it was seen last", st.there, is.Short(), seen.Short()),
-			hints: []string{fmt.Sprintf(`run "cache-tool fetch %s", look at what is new, and push again`, x.m)}}
+	seen, err := x.r.Refs.Get(ctx, name)
+	if err != nil && !errors.Is(err, refs.ErrNotFound) {
+		return err
 	}
-	st.status = refForced
-	return nil
+	if seen == is {
+		st.status = refForced
+		return nil
+	}
+	where := "not at " + seen.Short() + ", where it was seen last"
+	if seen.IsZero() {
+		where = "has never been seen from here"
+	}
+	return &conflictError{text: fmt.Sprintf("%s is at %s there, and %s", st.there, is.Short(), where),
+		hints: []string{fmt.Sprintf(`run "cache-tool fetch %s", look at what is new, and push again`, x.m)}}
 }
 
 // advance brings what the remote has into the branch here, unless it is in it
@@ -352,5 +450,8 @@ func (x *exchange) descends(ctx context.Context, commit, ancestor objects.ID) (b
 		return false, err
 	}
 	base, err := x.r.MergeBase(ctx, commit, ancestor)
+	if errors.Is(err, objects.ErrNotFound) {
+		return false, nil // a fetch was broken off: not all that it leads to has come
+	}
 	return base == ancestor, err
 }

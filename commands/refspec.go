@@ -26,6 +26,8 @@ func parseRefspec(text string) (refspec, error) {
 	switch {
 	case spec.dst == "":
 		return spec, usagef("refspec %q names nothing to write to", text)
+	case dst == "HEAD":
+		return spec, usagef("refspec %q: HEAD is no branch", text)
 	case strings.Count(spec.src, "*") > 1 || strings.Count(spec.dst, "*") > 1 || spec.src != "" && strings.Contains(spec.src, "*") != strings.Contains(spec.dst, "*"):
 		return spec, usagef("refspec %q: want one star on either side, or none", text)
 	}

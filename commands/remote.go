@@ -45,6 +45,9 @@ cache-tool remote add origin dav+https://cache.example.org/team`),
 			if len(args) != want {
 				return usagef("remote %s wants %s, got %d", verb, counted(want, "argument"), len(args))
 			}
+			if lazy && verb != "add" {
+				return &usageError{"--lazy goes with remote add", []string{`"cache-tool fetch --lazy REMOTE" makes a repository a lazy one later`}}
+			}
 			open := s.open
 			if verb == "add" {
 				open = s.openToWrite
@@ -89,7 +92,7 @@ func (s *session) listRemotes(r *repo.Repo) error {
 		if err != nil {
 			return err
 		}
-		list = append(list, remoteJSON{Name: m.name, URL: m.url, Lazy: m.lazy})
+		list = append(list, remoteJSON{Name: m.name, URL: m.shownURL(), Lazy: m.lazy})
 		width = max(width, len(shown(name)))
 	}
 	if s.json {
@@ -112,14 +115,26 @@ func (s *session) addRemote(ctx context.Context, r *repo.Repo, name, url string,
 	if slices.Contains(remoteNames(r), name) {
 		return withHint(fmt.Errorf("remote %s exists already", shown(name)), fmt.Sprintf(`"cache-tool remote set-url %s URL" says where it is now`, name))
 	}
+	if err := s.onlyLazy(r, name); err != nil && lazy {
+		return err
+	}
 	return s.writeRemote(ctx, r, name, url, lazy)
 }
 
-func (s *session) setRemoteURL(ctx context.Context, r *repo.Repo, name, url string) error {
-	m, err := s.remoteNamed(r, name)
-	if err == nil && m.name == "" {
-		err = fmt.Errorf("%s: no such remote", shown(name))
+// onlyLazy refuses a second remote that promises what is not here: nobody would know
+// whom to ask.
+func (s *session) onlyLazy(r *repo.Repo, name string) error {
+	for _, other := range remoteNames(r) {
+		if m, err := s.remoteNamed(r, other); err == nil && m.lazy && other != name {
+			return withHint(fmt.Errorf("remote %s has already promised what is not here", shown(other)),
+				fmt.Sprintf(`"cache-tool fetch --all-content %s" brings all of it here; then another one can be lazy`, other))
+		}
 	}
+	return nil
+}
+
+func (s *session) setRemoteURL(ctx context.Context, r *repo.Repo, name, url string) error {
+	m, err := s.configured(r, name)
 	if err != nil {
 		return err
 	}
@@ -127,25 +142,10 @@ func (s *session) setRemoteURL(ctx context.Context, r *repo.Repo, name, url stri
 }
 
 func (s *session) writeRemote(ctx context.Context, r *repo.Repo, name, url string, lazy bool) error {
-	if err := checkURL(url); err != nil {
+	if err := s.setRemote(ctx, r, name, url, lazy); err != nil {
 		return err
 	}
-	if !strings.Contains(url, "://") {
-		// Commands run in other directories, too.
-		abs, err := filepath.Abs(url)
-		if err != nil {
-			return err
-		}
-		url = abs
-	}
-	if err := r.Config.Set(ctx, "remote."+name+".url", url); err != nil {
-		return err
-	}
-	if lazy {
-		if err := r.Config.Set(ctx, "remote."+name+".lazy", "true"); err != nil {
-			return err
-		}
-	}
+	url = absolute(url)
 	if s.json {
 		return s.answer(remoteJSON{Name: name, URL: url, Lazy: lazy})
 	}
@@ -153,10 +153,32 @@ func (s *session) writeRemote(ctx context.Context, r *repo.Repo, name, url strin
 	return nil
 }
 
+// absolute makes a path one that means the same in other directories. URLs do.
+func absolute(url string) string {
+	if abs, err := filepath.Abs(url); err == nil && !strings.Contains(url, "://") {
+		return abs
+	}
+	return url
+}
+
+func (s *session) setRemote(ctx context.Context, r *repo.Repo, name, url string, lazy bool) error {
+	if err := checkURL(url); err != nil {
+		return err
+	}
+	url = absolute(url)
+	if err := r.Config.Set(ctx, "remote."+name+".url", url); err != nil {
+		return err
+	}
+	if lazy {
+		return r.Config.Set(ctx, "remote."+name+".lazy", "true")
+	}
+	return nil
+}
+
 // removeRemote forgets a remote, and where its branches were. What a lazy
 // repository has not fetched from it is then missing: that is asked for first.
 func (s *session) removeRemote(ctx context.Context, r *repo.Repo, name string) error {
-	m, err := s.remoteNamed(r, name)
+	m, err := s.configured(r, name)
 	if err != nil {
 		return err
 	}
@@ -183,7 +205,7 @@ func (s *session) removeRemote(ctx context.Context, r *repo.Repo, name string) e
 		return err
 	}
 	if s.json {
-		return s.answer(remoteJSON{Name: name, URL: m.url})
+		return s.answer(remoteJSON{Name: name, URL: m.shownURL()})
 	}
 	s.say("removed remote %s", shown(name))
 	return nil
@@ -199,7 +221,7 @@ func (s *session) showRemote(ctx context.Context, r *repo.Repo, name string) err
 	if err != nil {
 		return err
 	}
-	document := remoteJSON{Name: m.name, URL: m.url, Lazy: m.lazy}
+	document := remoteJSON{Name: m.name, URL: m.shownURL(), Lazy: m.lazy}
 	for ref, id := range x.there {
 		document.Refs = append(document.Refs, refJSON{string(ref), id})
 	}
@@ -207,7 +229,7 @@ func (s *session) showRemote(ctx context.Context, r *repo.Repo, name string) err
 	if s.json {
 		return s.answer(document)
 	}
-	s.printf("%s\n", shown(m.url))
+	s.printf("%s\n", shown(m.shownURL()))
 	for _, ref := range document.Refs {
 		here := ""
 		if tracking := x.tracking(refs.Name(ref.Ref)); tracking != "" {

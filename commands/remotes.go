@@ -1,6 +1,7 @@
 package commands
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -8,7 +9,9 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
+	"time"
 
 	"github.com/cache-tool/cache-tool/objects"
 	"github.com/cache-tool/cache-tool/refs"
@@ -30,12 +33,23 @@ type remoteStore struct {
 	name string // empty if it was named by its URL
 	url  string
 	lazy bool
+
+	hasty bool // whoever asks would rather do without than wait long
 }
 
 // String is how messages call it.
 func (m remoteStore) String() string {
 	if m.name != "" {
 		return m.name
+	}
+	return m.url
+}
+
+// shownURL is the URL without a password that somebody has written into the settings
+// by hand.
+func (m remoteStore) shownURL() string {
+	if u, err := url.Parse(m.url); err == nil && u.User != nil {
+		return u.Redacted()
 	}
 	return m.url
 }
@@ -47,6 +61,30 @@ func (m remoteStore) setting(r *repo.Repo, key string) string {
 		return ""
 	}
 	return value
+}
+
+// How long the remote is waited for by who is hasty, and how often it is asked.
+const (
+	hastyPatience = 15 * time.Second
+	hastyTries    = 2
+)
+
+// patience returns how long the remote may be silent, and how often it is asked
+// again; zeros are what everybody has.
+func (m remoteStore) patience(r *repo.Repo) (silence time.Duration, tries int) {
+	if seconds, err := strconv.Atoi(m.setting(r, "timeout")); err == nil {
+		silence = time.Duration(seconds) * time.Second
+	}
+	if m.hasty {
+		return min(cmp.Or(silence, hastyPatience), hastyPatience), hastyTries
+	}
+	return silence, 0
+}
+
+// isPath reports whether the remote is on a file system of this machine.
+func (m remoteStore) isPath() bool {
+	scheme, _, isURL := strings.Cut(m.url, "://")
+	return !isURL || strings.HasSuffix(scheme, "file")
 }
 
 // isInsecure reports whether passwords and tokens may go to the remote unencrypted.
@@ -72,14 +110,27 @@ func (s *session) remoteNamed(r *repo.Repo, name string) (remoteStore, error) {
 		m.lazy = m.setting(r, "lazy") == "true"
 		return m, nil
 	}
-	if strings.Contains(name, "://") || strings.ContainsRune(name, filepath.Separator) || name == "." || name == ".." {
+	if strings.Contains(name, "://") || strings.ContainsAny(name, "/:") || name == "." || name == ".." {
 		return remoteStore{url: name}, checkURL(name)
 	}
+	return remoteStore{}, noRemote(r, name)
+}
+
+// configured returns the remote with this name.
+func (s *session) configured(r *repo.Repo, name string) (remoteStore, error) {
+	m, err := s.remoteNamed(r, name)
+	if err != nil || m.name == "" {
+		return m, noRemote(r, name)
+	}
+	return m, nil
+}
+
+func noRemote(r *repo.Repo, name string) error {
 	err := fmt.Errorf("%s: no such remote", shown(name))
 	if names := remoteNames(r); len(names) > 0 {
-		return remoteStore{}, withHint(err, "there are: "+strings.Join(names, ", "))
+		return withHint(err, "there are: "+strings.Join(names, ", "))
 	}
-	return remoteStore{}, withHint(err, fmt.Sprintf(`"cache-tool remote add %s URL" makes one`, name))
+	return withHint(err, fmt.Sprintf(`"cache-tool remote add %s URL" makes one`, originName))
 }
 
 // remoteFor returns the remote that is meant by name, or for branch if name is
@@ -111,6 +162,9 @@ func (s *session) remoteFor(r *repo.Repo, name string, branch refs.Name) (remote
 // and printed.
 func checkURL(raw string) error {
 	scheme, _, ok := strings.Cut(raw, "://")
+	if first, _, _ := strings.Cut(raw, "/"); !ok && strings.Contains(first, ":") {
+		return &usageError{fmt.Sprintf("%s: no such kind of remote", shown(raw)), []string{kindsOfRemotes, "a path with a colon in it begins with ./ or /"}}
+	}
 	if !ok {
 		if raw == "" {
 			return usagef("the URL is empty")
@@ -123,21 +177,35 @@ func checkURL(raw string) error {
 		return &usageError{fmt.Sprintf("%s://: no such kind of remote", scheme), []string{"dav+https://… or dav+http://… is a WebDAV server"}}
 	default:
 		return &usageError{fmt.Sprintf("%s://: no such kind of remote", shown(scheme)),
-			[]string{"a path or file:// is a repository, bucket+file:// a directory on a share, dav+https:// WebDAV, https:// a server"}}
+			[]string{kindsOfRemotes}}
 	}
 	u, err := url.Parse(raw)
 	if err != nil {
-		return usagef("%s: %v", shown(scheme+"://…"), errors.Unwrap(err))
+		// What is wrong with it may be a part of a password.
+		return &usageError{fmt.Sprintf("%s: malformed URL", shown(scheme+"://…")), []string{"in a URL %, / and @ are written %25, %2F and %40"}}
 	}
-	if _, secret := u.User.Password(); secret {
+	if _, secret := u.User.Password(); secret || auth.IsToken(u.User.Username()) {
 		return &usageError{"the URL holds a password, and URLs are stored and printed",
 			[]string{"put it into ~/.netrc, or a token into $CACHE_TOOL_TOKEN, and leave it out of the URL"}}
 	}
-	if strings.HasSuffix(scheme, "file") && u.Host != "" && u.Host != "localhost" {
-		return usagef("%s: a host in a URL of files: write %s:///…", raw, scheme)
+	switch isFile := strings.HasSuffix(scheme, "file"); {
+	case isFile && u.Host != "" && u.Host != "localhost":
+		return usagef("%s: a host in a URL of files: write %s:///…", shown(raw), scheme)
+	case isFile:
+		return nil
+	case u.Hostname() == "":
+		return usagef("%s://: no host in the URL", scheme)
+	case u.RawQuery != "" || u.ForceQuery || u.Fragment != "":
+		return usagef("%s://%s: the URL of a store has no ? and no #", scheme, shown(u.Host)) // what follows may be part of a password
+	case u.Port() != "":
+		if n, err := strconv.Atoi(u.Port()); err != nil || n < 1 || n > 65535 {
+			return usagef("%s://%s: no port has that number", scheme, shown(u.Host))
+		}
 	}
 	return nil
 }
+
+const kindsOfRemotes = "a path or file:// is a repository, bucket+file:// a directory on a share, dav+https:// WebDAV, https:// a server"
 
 // connect opens a conversation with a remote. It does not touch the network yet.
 // With toWrite a repository is made that is not there.
@@ -146,6 +214,7 @@ func (s *session) connect(ctx context.Context, r *repo.Repo, m remoteStore, toWr
 	if !ok {
 		scheme, rest = "file", m.url
 	}
+	patience, tries := m.patience(r)
 	switch scheme {
 	case "file":
 		path, err := pathOf(m.url, rest, ok)
@@ -161,7 +230,9 @@ func (s *session) connect(ctx context.Context, r *repo.Repo, m remoteStore, toWr
 		if err != nil {
 			return nil, err
 		}
-		b, err := webdav.Open(m.url, webdav.Options{Credentials: credentials(), Unencrypted: m.isInsecure(r), TLS: config})
+		b, err := webdav.Open(m.url, webdav.Options{
+			Credentials: davCredentials(), Unencrypted: m.isInsecure(r), TLS: config, Patience: patience, Tries: tries,
+		})
 		if err != nil {
 			return nil, err
 		}
@@ -171,7 +242,7 @@ func (s *session) connect(ctx context.Context, r *repo.Repo, m remoteStore, toWr
 		if err != nil {
 			return nil, err
 		}
-		return httpremote.Open(m.url, httpremote.Options{Unencrypted: m.isInsecure(r), TLS: config})
+		return httpremote.Open(m.url, httpremote.Options{Unencrypted: m.isInsecure(r), TLS: config, Patience: patience, Tries: tries})
 	}
 	return nil, checkURL(m.url)
 }
@@ -224,12 +295,20 @@ func samePlace(a, b string) bool {
 	return errA == nil && errB == nil && os.SameFile(x, y)
 }
 
-// credentials are what the environment says; without them ~/.netrc counts.
-func credentials() auth.Credentials {
-	return auth.Credentials{Token: os.Getenv("CACHE_TOOL_TOKEN")}
+// davCredentials are what the environment says; without them ~/.netrc counts. What
+// our own servers have made is of no use to others, and not for their eyes.
+func davCredentials() auth.Credentials {
+	if token := os.Getenv(httpremote.TokenVariable); !auth.IsToken(token) {
+		return auth.Credentials{Token: token}
+	}
+	return auth.Credentials{}
 }
 
 // tlsOf returns what a remote's settings say about certificates; nil if nothing.
 func tlsOf(r *repo.Repo, m remoteStore) (*tls.Config, error) {
-	return auth.TLSFiles{CA: m.setting(r, "caFile"), Cert: m.setting(r, "certFile"), Key: m.setting(r, "keyFile")}.Config()
+	config, err := auth.TLSFiles{CA: m.setting(r, "caFile"), Cert: m.setting(r, "certFile"), Key: m.setting(r, "keyFile")}.Config()
+	if err != nil {
+		err = withHint(&aboutRemote{m, err}, fmt.Sprintf("remote.%s.caFile, .certFile and .keyFile are settings that name such files", m.name))
+	}
+	return config, err
 }

@@ -5,14 +5,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
-	"os/signal"
-	"syscall"
-	"time"
 
 	"github.com/urfave/cli/v2"
 
-	"github.com/cache-tool/cache-tool/objects/entry"
+	"github.com/cache-tool/cache-tool/commands/run"
+	"github.com/cache-tool/cache-tool/refs"
 	"github.com/cache-tool/cache-tool/repo"
 	"github.com/cache-tool/cache-tool/repo/action"
 )
@@ -71,34 +68,32 @@ func runDirect(ctx context.Context, s *session, flags flagsGiven, arguments []st
 	if s.json {
 		return usagef("--json: standard output belongs to the command that runs")
 	}
-	return s.runCached(ctx, spec, cacheFailures)
+	return s.runCached(ctx, run.Line{Spec: spec, CacheFailures: cacheFailures})
 }
 
-// runCached runs the command of spec with the cache, or without it if there is
-// something wrong with that.
-func (s *session) runCached(ctx context.Context, spec action.Spec, cacheFailures bool) error {
-	o := action.Options{
-		Stdin: s.in, Stdout: unbuffered{s.out}, Stderr: s.err, CacheFailures: cacheFailures,
-		Listen:  listen,
-		Warn:    func(message string) { s.warn("%s", message) },
-		Note:    func(message string) { s.detail("%s", message) },
-		NewMeta: newMeta,
-	}
-	store, err := s.runStore(ctx, &o)
-	if err != nil {
-		if _, usage := errors.AsType[*usageError](err); usage {
-			return err
-		}
-		s.warn("not cached: %v", err)
-	}
-	result, err := action.Run(ctx, store, spec, o)
+// runCached runs the command of a line with the cache.
+func (s *session) runCached(ctx context.Context, l run.Line) error {
+	result, err := run.Cached(ctx, l, run.Options{
+		In: s.in, Out: unbuffered{s.out}, Err: s.err,
+		Open: func(ctx context.Context) (*repo.Repo, refs.Name, error) {
+			r, err := s.openToWrite(ctx)
+			if err != nil {
+				return nil, "", err
+			}
+			branch, err := s.branch(ctx, r)
+			return r, branch, err
+		},
+		Warn: s.warn, Note: s.detail,
+	}, func(err error) bool {
+		_, usage := errors.AsType[*usageError](err)
+		return usage
+	})
 	if bad, ok := errors.AsType[*action.SpecError](err); ok {
 		return usagef("%v", bad)
 	}
 	if err != nil {
 		return err
 	}
-	s.detail("%s %s in %s", result.Outcome, result.Key.Short(), result.Took.Round(10*time.Microsecond))
 	if result.NotStarted != nil {
 		fmt.Fprintf(s.err, "%s%s: %v\n", programName, prefix(s.verb), result.NotStarted)
 	}
@@ -106,31 +101,6 @@ func (s *session) runCached(ctx context.Context, spec action.Spec, cacheFailures
 		return exitStatus(result.Exit)
 	}
 	return nil
-}
-
-// runStore opens the repository for runs on the branch. The store it returns is
-// nil, not a nil pointer, with an error.
-func (s *session) runStore(ctx context.Context, o *action.Options) (action.Store, error) {
-	r, err := s.openToWrite(ctx)
-	if err != nil {
-		return nil, err
-	}
-	branch, err := s.branch(ctx, r)
-	if err != nil {
-		return nil, err
-	}
-	store, err := r.Runs(ctx, branch)
-	if err != nil {
-		return nil, err
-	}
-	o.Dir, o.Cache = r.Dir, r.Stat()
-	return store, nil
-}
-
-// newMeta says where a result comes from.
-func newMeta() entry.Meta {
-	source := repo.ReadSource(".")
-	return entry.Meta{Created: time.Now(), Commit: source.Commit, Branch: source.Branch}
 }
 
 // unbuffered passes on what a command prints when it prints it.
@@ -142,18 +112,4 @@ func (u unbuffered) Write(p []byte) (int, error) {
 		err = u.w.Flush()
 	}
 	return n, err
-}
-
-// listen returns the signals that a command is to get. What this process was
-// started to ignore, as by nohup, stays ignored.
-func listen() <-chan os.Signal {
-	signals := make(chan os.Signal, 16)
-	for _, s := range []os.Signal{syscall.SIGHUP, syscall.SIGINT, syscall.SIGQUIT, syscall.SIGTERM, syscall.SIGUSR1, syscall.SIGUSR2} {
-		if !signal.Ignored(s) {
-			signal.Notify(signals, s)
-		}
-	}
-	// See Signals.
-	signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE)
-	return signals
 }

@@ -119,7 +119,7 @@ type savedJSON struct {
 func (s *session) showSaved(ctx context.Context, r *repo.Repo, branch refs.Name, key string, stage bool, saved repo.Saved) error {
 	snapshot := saved.Snapshot
 	tip := saved.Tip
-	if tip.IsZero() && !stage {
+	if tip.IsZero() && !saved.Staged && !stage {
 		var err error
 		if tip, err = r.Refs.Get(ctx, branch); err != nil {
 			return err
@@ -128,7 +128,7 @@ func (s *session) showSaved(ctx context.Context, r *repo.Repo, branch refs.Name,
 	if s.json {
 		document := savedJSON{
 			Kind: string(entry.Save), Key: key, Branch: branch.Short(), Entry: saved.Entry,
-			Staged: stage && saved.Changed, Changed: saved.Changed,
+			Staged: saved.Staged, Changed: saved.Changed,
 			Files: snapshot.Count, Size: snapshot.Bytes, Read: snapshot.Read,
 		}
 		if !tip.IsZero() {
@@ -139,7 +139,7 @@ func (s *session) showSaved(ctx context.Context, r *repo.Repo, branch refs.Name,
 		}
 		return s.answer(document)
 	}
-	s.tell("saved", written{Key: key, Branch: branch.Short(), Commit: tip.String(), Staged: stage, Changed: saved.Changed},
+	s.tell("saved", written{Key: key, Branch: branch.Short(), Commit: tip.String(), Staged: saved.Staged, Changed: saved.Changed},
 		fmt.Sprintf("%s, %s", counted(snapshot.Count, "file"), size(snapshot.Bytes)))
 	return nil
 }

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"crypto/tls"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net"
@@ -13,6 +14,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"syscall"
 
 	"github.com/urfave/cli/v2"
 
@@ -176,14 +178,20 @@ func checkRules(r auth.Rules) error {
 
 // listener listens, but in the clear only where nobody can listen in.
 func (v *serving) listener(config *tls.Config) (net.Listener, error) {
-	l, err := net.Listen("tcp", cmp.Or(v.listen, defaultListen))
-	if err != nil {
+	at := cmp.Or(v.listen, defaultListen)
+	l, err := net.Listen("tcp", at)
+	switch {
+	case errors.As(err, new(*net.AddrError)), errors.As(err, new(*net.ParseError)):
+		return nil, &usageError{fmt.Sprintf("--listen %s: want HOST:PORT", shown(at)), []string{"such as 127.0.0.1:7380; or :7380 for all addresses of this machine"}}
+	case errors.Is(err, syscall.EADDRINUSE):
+		return nil, withHint(err, "another program listens there, maybe another cache-tool; --listen HOST:0 takes a port that is free")
+	case err != nil:
 		return nil, err
 	}
 	if ip := l.Addr().(*net.TCPAddr).IP; config == nil && !v.insecure && !ip.IsLoopback() {
 		l.Close()
 		return nil, &usageError{
-			fmt.Sprintf("listening on %s unencrypted lets others on the network read tokens and change what is sent", l.Addr()),
+			fmt.Sprintf("listening on %s unencrypted lets others on the network read tokens and change what is sent", shown(at)),
 			[]string{"--tls-cert and --tls-key encrypt", "--insecure says that something else does, such as a proxy in front of it"},
 		}
 	}

@@ -13,9 +13,10 @@ import (
 // A session is one run of the command line: its streams, its global flags and
 // what it has opened.
 type session struct {
-	in  io.Reader
-	out *bufio.Writer // flushed by finish
-	err io.Writer
+	in     io.Reader
+	out    *bufio.Writer // flushed by finish
+	err    io.Writer
+	stdout io.Writer // what out writes to, for a command that we start
 
 	repoFlag, branchFlag             string
 	json, quiet, noProgress, verbose bool
@@ -32,6 +33,7 @@ func newSession(streams Streams) *session {
 	out := &output{w: streams.Out}
 	return &session{
 		in:       streams.In,
+		stdout:   streams.Out,
 		out:      bufio.NewWriterSize(out, 16<<10),
 		err:      streams.Err,
 		terminal: isTerminal(streams.Out),
@@ -91,14 +93,14 @@ func (s *session) say(format string, args ...any) {
 // warn tells on standard error what went wrong without stopping the command.
 func (s *session) warn(format string, args ...any) {
 	s.meter.clear()
-	fmt.Fprintf(s.err, "%s%s: warning: %s\n", programName, prefix(s.verb), fmt.Sprintf(format, args...))
+	fmt.Fprintf(s.err, "%s%s: warning: %s\n", programName, prefix(s.verb), harmless(fmt.Sprintf(format, args...)))
 }
 
 // detail tells on standard error what --verbose asks for.
 func (s *session) detail(format string, args ...any) {
 	if s.verbose {
 		s.meter.clear()
-		fmt.Fprintf(s.err, format+"\n", args...)
+		fmt.Fprintln(s.err, harmless(fmt.Sprintf(format, args...)))
 	}
 }
 

@@ -1,6 +1,7 @@
 package commands
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -202,17 +203,13 @@ func (s *session) listTokens(ctx context.Context) error {
 		if t.Cert != "" {
 			name = strings.TrimSpace(fmt.Sprintf("%s (certificate of %s)", name, t.Cert))
 		}
-		fmt.Fprintf(table, "%s\t%s\t%s\t%s\t%s\n", t.ID, orDash(t.Read), orDash(t.Write), expires, printable(name))
+		fmt.Fprintf(table, "%s\t%s\t%s\t%s\t%s\n", t.ID, orDash(t.Read...), orDash(t.Write...), expires, orDash(printable(name)))
 	}
 	return table.Flush()
 }
 
-func orDash(rules []string) string {
-	if len(rules) == 0 {
-		return "-"
-	}
-	return strings.Join(rules, " ")
-}
+// orDash joins words; what is empty must be seen in a table.
+func orDash(words ...string) string { return cmp.Or(strings.Join(words, " "), "-") }
 
 func (s *session) revokeTokens(ctx context.Context, ids []string) error {
 	if len(ids) == 0 {

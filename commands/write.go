@@ -73,8 +73,10 @@ func (s *session) write(ctx context.Context, r *repo.Repo, w writing) (written, 
 		done.Changed = true
 		return done, ch.Stage(ctx)
 	}
-	tip, changed, err := ch.Commit(ctx, w.message)
-	done.Commit, done.Changed = tip.String(), changed
+	tip, changed, staged, err := ch.CommitOrStage(ctx, w.message)
+	if done.Changed, done.Staged = changed, staged; !staged {
+		done.Commit = tip.String()
+	}
 	return done, err
 }
 

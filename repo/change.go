@@ -56,6 +56,11 @@ func (c *Change) Stage(ctx context.Context) error {
 	if err := c.Batch.Commit(ctx, odb.Staged); err != nil {
 		return err
 	}
+	return c.record(ctx)
+}
+
+// record notes the change in the stage. Its objects are in the store.
+func (c *Change) record(ctx context.Context) error {
 	records := make([]stage.Record, len(c.edits))
 	for i, e := range c.edits {
 		records[i] = stage.Record{Path: e.Path, Mode: e.Mode, ID: e.ID}
@@ -99,6 +104,25 @@ func (c *Change) Commit(ctx context.Context, message string) (tip objects.ID, ch
 		return objects.ID{}, false, err
 	}
 	return tip, true, fold.Done(ctx)
+}
+
+// CommitOrStage is Commit; but in a lazy repository whose remote does not give the
+// trees that a commit takes, the change is staged, with a warning: it is kept, and
+// a later commit takes it along.
+func (c *Change) CommitOrStage(ctx context.Context, message string) (tip objects.ID, changed, staged bool, err error) {
+	tip, changed, err = c.Commit(ctx, message)
+	if !errors.As(err, new(*odb.PromisedError)) {
+		return tip, changed, false, err
+	}
+	failed := c.Stage(ctx)
+	if errors.Is(failed, odb.ErrClosed) { // it came as far as to the ref, and somebody else was faster
+		failed = c.record(ctx)
+	}
+	if failed != nil {
+		return tip, false, false, err
+	}
+	c.repo.warn(fmt.Errorf("staged, and not committed yet: %w", err))
+	return objects.ID{}, true, true, nil
 }
 
 // advance moves the branch from tip to a new commit of tree. Objects first, ref

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"syscall"
 
 	"github.com/cache-tool/cache-tool/internal/durable"
 	"github.com/cache-tool/cache-tool/refs"
@@ -44,6 +45,7 @@ func Settings() []Setting {
 		{"remote.*.insecure", "false", "whether passwords and tokens may go to the server unencrypted", checkBool},
 		{"remote.*.keyFile", "", "a file with the key of our certificate (PEM)", checkLine},
 		{"remote.*.lazy", "false", "whether what is not here is fetched from the remote when it is needed", checkBool},
+		{"remote.*.timeout", "60", "how many seconds a server may be silent", checkSeconds},
 		{"remote.*.url", "", "where the remote is", checkLine},
 		{"stage.limit", "4096", "how many staged entries `run` lets gather before it commits them", checkCount},
 		{"user.email", "", "the address that commits carry; without it USER@HOST", checkLine},
@@ -72,6 +74,14 @@ func checkRemote(name string) error {
 func checkCount(value string) error {
 	if n, err := strconv.Atoi(value); err != nil || n < 1 {
 		return errors.New("want a whole number, at least 1")
+	}
+	return nil
+}
+
+func checkSeconds(value string) error {
+	const day = 24 * 60 * 60
+	if n, err := strconv.Atoi(value); err != nil || n < 1 || n > day {
+		return fmt.Errorf("want a whole number from 1 to %d", day)
 	}
 	return nil
 }
@@ -210,7 +220,7 @@ var ErrNotRepository = errors.New("not a cache-tool repository")
 // program knows its format.
 func openConfig(dir string) (*Config, error) {
 	c, err := readConfig(filepath.Join(dir, "config"))
-	if errors.Is(err, fs.ErrNotExist) {
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENOTDIR) {
 		return nil, fmt.Errorf("%s: %w", dir, ErrNotRepository)
 	} else if err != nil {
 		return nil, err

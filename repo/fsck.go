@@ -24,6 +24,7 @@ type Checked struct {
 	Refs     int
 	Staged   int // records
 	Reached  int // objects that refs and stage lead to
+	Promised int // in a lazy repository: those nearest to them that are not here
 	Problems int
 }
 
@@ -55,9 +56,10 @@ type checker struct {
 
 // A tip is an object that must be whole with all that it leads to.
 type tip struct {
-	id    objects.ID
-	where string
-	hint  string
+	id     objects.ID
+	where  string
+	hint   string
+	staged bool
 }
 
 func (c *checker) problem(where, hint string, err error) {
@@ -96,7 +98,7 @@ func (c *checker) refs(ctx context.Context) error {
 			continue
 		}
 		hint := fmt.Sprintf(`"cache-tool reflog %s" lists what it was before; "cache-tool reset" takes it back`, ref.Name.Short())
-		c.tips = append(c.tips, tip{ref.ID, string(ref.Name), hint})
+		c.tips = append(c.tips, tip{id: ref.ID, where: string(ref.Name), hint: hint})
 		if _, err := c.repo.Refs.Log(ctx, ref.Name); err != nil {
 			c.problem("logs/"+string(ref.Name), "", err)
 		}
@@ -123,7 +125,7 @@ func (c *checker) stages(ctx context.Context) error {
 		c.sum.Staged += len(records)
 		for _, record := range records {
 			if !record.ID.IsZero() {
-				c.tips = append(c.tips, tip{record.ID, "staged " + record.Path, "it counts as a miss"})
+				c.tips = append(c.tips, tip{record.ID, "staged " + record.Path, "it counts as a miss", true})
 			}
 		}
 	}
@@ -139,11 +141,15 @@ func (c *checker) reach(ctx context.Context) error {
 	}
 	seen := new(reach.Set)
 	for _, t := range c.tips {
-		err := reach.Walk(ctx, c.repo.DB, []objects.ID{t.id}, reach.Options{
+		err := reach.Walk(odb.Local(ctx), c.repo.DB, []objects.ID{t.id}, reach.Options{
 			Seen:       seen,
 			CheckBlobs: true,
 			Shallow:    func(id objects.ID) bool { return shallow[id] },
 			Missing: func(m reach.Missing) error {
+				if c.isPromised(t, m) {
+					c.sum.Promised++
+					return nil
+				}
 				c.repo.noteLoss(m)
 				c.problem(t.where, t.hint, m)
 				return nil
@@ -153,6 +159,14 @@ func (c *checker) reach(ctx context.Context) error {
 			return err
 		}
 	}
-	c.sum.Reached = seen.Len()
+	c.sum.Reached = seen.Len() - c.sum.Promised
 	return nil
+}
+
+// isPromised reports whether what is missing can be fetched from the remote of a
+// lazy repository: that has all of its branches but for what is damaged here, or was
+// only staged; and commits are brought at once.
+func (c *checker) isPromised(t tip, m reach.Missing) bool {
+	damaged := errors.As(m.Err, new(*objects.DamagedError))
+	return c.repo.IsLazy() && !t.staged && !damaged && m.Kind != objects.Commit && m.Kind != 0
 }

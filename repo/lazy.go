@@ -4,9 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 
 	"github.com/cache-tool/cache-tool/objects"
 	"github.com/cache-tool/cache-tool/objects/odb"
+	"github.com/cache-tool/cache-tool/objects/reach"
 	"github.com/cache-tool/cache-tool/objects/trees"
 )
 
@@ -48,16 +50,41 @@ func (r *Repo) findPath(ctx context.Context, root objects.ID, path string) (obje
 	if !errors.Is(err, objects.ErrNotFound) || errors.Is(err, trees.ErrNoPath) {
 		return e, err
 	}
-	if err := r.promise.FetchPath(ctx, root, path); err != nil {
+	id, rest := r.edge(ctx, root, path)
+	if err := r.promise.FetchPath(ctx, id, rest); err != nil {
 		return e, fmt.Errorf("%w: %w", objects.ErrNotFound, err)
 	}
 	return trees.Lookup(ctx, r.DB, root, path)
 }
 
-// bring makes sure that all is here that id leads to.
+// edge follows a path as far as the trees are here. It returns the first one that is
+// not, and what is left of the path: of the trees before it the remote may know
+// nothing, as they were made here.
+func (r *Repo) edge(ctx context.Context, root objects.ID, path string) (id objects.ID, rest string) {
+	id, rest = root, path
+	for rest != "" {
+		name, below, _ := strings.Cut(rest, "/")
+		e, err := trees.Lookup(odb.Local(ctx), r.DB, id, name)
+		if err != nil {
+			break
+		}
+		id, rest = e.ID, below
+	}
+	return id, rest
+}
+
+// bring makes sure that all is here that id leads to. Where that takes no remote
+// none is asked. What cannot be had is objects.ErrNotFound.
 func (r *Repo) bring(ctx context.Context, id objects.ID) error {
 	if r.promise == nil {
 		return nil
 	}
-	return r.promise.FetchAll(ctx, id)
+	err := reach.Walk(odb.Local(ctx), r.DB, []objects.ID{id}, reach.Options{CheckBlobs: true})
+	if !errors.Is(err, objects.ErrNotFound) {
+		return err
+	}
+	if err := r.promise.FetchAll(ctx, id); err != nil {
+		return fmt.Errorf("%w: %w", objects.ErrNotFound, err)
+	}
+	return nil
 }

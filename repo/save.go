@@ -30,6 +30,7 @@ type SaveOptions struct {
 type Saved struct {
 	Entry    objects.ID
 	Tip      objects.ID // of the branch; zero if it was staged
+	Staged   bool       // and no commit made of it
 	Changed  bool       // false if the branch had the same payload under this key
 	Snapshot worktree.Snapshot
 }
@@ -82,9 +83,9 @@ func (r *Repo) Save(ctx context.Context, branch refs.Name, key string, paths []s
 	}
 	c.Set(entry.Save, key, saved.Entry)
 	if o.Stage {
-		saved.Changed, err = true, c.Stage(ctx)
+		saved.Changed, saved.Staged, err = true, true, c.Stage(ctx)
 	} else {
-		saved.Tip, saved.Changed, err = c.Commit(ctx, o.Message)
+		saved.Tip, saved.Changed, saved.Staged, err = c.CommitOrStage(ctx, o.Message)
 	}
 	if err != nil {
 		return Saved{}, err

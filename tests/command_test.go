@@ -14,6 +14,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"unicode/utf8"
 
 	"github.com/cache-tool/cache-tool/commands"
 	"github.com/cache-tool/cache-tool/internal/test"
@@ -68,6 +69,9 @@ func (r result) String() string {
 // tail is what a person wants to see of a long text.
 func tail(s string) string {
 	const most = 4 << 10
+	if !utf8.ValidString(s) {
+		return fmt.Sprintf("%d bytes: %.100q\n", len(s), s)
+	}
 	if len(s) > most {
 		return "…" + s[len(s)-most:]
 	}

@@ -5,6 +5,7 @@ set -euo pipefail
 T=$(mktemp -d "${TMPDIR:-/tmp}/cache-tool-demo.XXXXXX")
 trap 'chmod -R u+w "$T"; rm -rf "$T"' EXIT
 HERE=$(cd "$(dirname "$0")/.." && pwd)
+unset DUNE_CACHE DUNE_CACHE_ROOT
 export CACHE_TOOL_REPO=$T/cache GOFLAGS=-buildvcs=false CGO_ENABLED=0
 
 title() { printf '\n\033[1m== %s\033[0m\n' "$*"; }
@@ -73,6 +74,22 @@ title 'History, like that of Git'
 run cache-tool log --oneline -n 6
 run cache-tool diff main~1 main deps-v1
 run cache-tool stats
+
+if command -v dune > /dev/null && command -v menhir > /dev/null; then
+	title 'Dune on two machines: another home, other paths, an empty cache, and nothing is compiled'
+	machine() { (cd "$T/$1/src" && HOME=$T/$1/home XDG_CACHE_HOME=$T/$1/cache "${@:2}"); }
+	A() { machine a "$@"; }
+	B() { machine b/elsewhere "$@"; }
+	for m in a b/elsewhere; do sh "$HERE/tests/dune/project.sh" "$T/$m/src" plain; done
+	build=(cache-tool dune wrap -- dune build --root . --display=quiet @all @runtest)
+	run A "${build[@]}"
+	run B "${build[@]}"
+	run B _build/default/bin/main.exe
+	must test "$(B _build/default/bin/main.exe)" = "$(A _build/default/bin/main.exe)"
+	run B cache-tool dune status
+else
+	printf '\n(no dune or menhir here: the section about Dune is left out)\n'
+fi
 
 title 'And it is Git: an export that git checks'
 run cache-tool export --git "$T/export"

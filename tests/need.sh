@@ -1,11 +1,15 @@
 #!/bin/sh
 # need.sh PROGRAM[:PACKAGE]… -- install the programs that are missing, from
-# Debian's packages, as root or through sudo. What cannot be installed is named
-# on one line; whoever needs it skips what it is for.
+# Debian's packages, as root or through sudo. A PROGRAM with a slash in front is
+# any file. What cannot be installed is named on one line; whoever needs it skips
+# what it is for.
 packages=
 for need; do
 	program=${need%%:*}
-	command -v "$program" >/dev/null 2>&1 || packages="$packages ${need##*:}"
+	case $program in
+	/*) [ -e "$program" ] ;;
+	*) command -v "$program" >/dev/null 2>&1 ;;
+	esac || packages="$packages ${need##*:}"
 done
 [ -n "$packages" ] || exit 0
 

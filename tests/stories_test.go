@@ -5,8 +5,10 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"os/signal"
 	"path/filepath"
 	"strconv"
+	"syscall"
 	"testing"
 	"time"
 
@@ -16,6 +18,9 @@ import (
 )
 
 func TestMain(m *testing.M) {
+	if filepath.Base(os.Args[0]) != "cache-tool" {
+		hear()
+	}
 	testscript.Main(m, map[string]func(){
 		"cache-tool": func() {
 			ctx, stop := commands.Signals(os.Args[1:])
@@ -26,9 +31,26 @@ func TestMain(m *testing.M) {
 	})
 }
 
+// hear makes sure that what is started here gets signals, though we were started to
+// ignore them, as by nohup or in the background of a script: what is caught here is
+// as it should be there.
+func hear() {
+	for _, s := range []os.Signal{syscall.SIGHUP, syscall.SIGINT, syscall.SIGQUIT} {
+		if signal.Ignored(s) {
+			signal.Notify(make(chan os.Signal, 1), s)
+		}
+	}
+}
+
 func TestStories(t *testing.T) {
-	testscript.Run(t, testscript.Params{
-		Dir:                 "testdata",
+	p := storyParams()
+	p.Dir = "testdata"
+	testscript.Run(t, p)
+}
+
+// storyParams say how stories are told, but for where they are.
+func storyParams() testscript.Params {
+	return testscript.Params{
 		RequireExplicitExec: true,
 		RequireUniqueNames:  true,
 		Setup:               setup,
@@ -39,13 +61,17 @@ func TestStories(t *testing.T) {
 			return false, fmt.Errorf("unknown condition %q", name)
 		},
 		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){
-			"exits":   exits,
-			"flip":    flip,
-			"sparse":  sparse,
-			"age":     age,
-			"newline": newline,
+			"exits":        exits,
+			"flip":         flip,
+			"sparse":       sparse,
+			"age":          age,
+			"newline":      newline,
+			"serves":       serves,
+			"stops":        stops,
+			"setenv":       setenv,
+			"certificates": certificates,
 		},
-	})
+	}
 }
 
 // setup gives every story an account, a home and a repository of its own.
@@ -55,6 +81,7 @@ func setup(e *testscript.Env) error {
 	e.Setenv("USER", "ann")
 	e.Setenv("CACHE_TOOL_REPO", filepath.Join(e.WorkDir, "repo"))
 	e.Setenv("GORACE", "atexit_sleep_ms=0") // or each of a thousand commands sleeps a second
+	e.Values[servingsKey{}] = &servings{all: map[string]*serving{}}
 	return os.Mkdir(home, 0o777)
 }
 

@@ -144,8 +144,18 @@ func SyncDir(dir string) error {
 
 // Rename moves a file or a directory; what is called to is replaced.
 func Rename(from, to string, sync Sync) error {
+	return rename(from, to, sync, os.Rename)
+}
+
+// RenameNew is Rename for a name that nothing has yet. If something has, it stays
+// and the error is fs.ErrExist.
+func RenameNew(from, to string, sync Sync) error {
+	return rename(from, to, sync, renameNew)
+}
+
+func rename(from, to string, sync Sync, how func(from, to string) error) error {
 	err := step(Step{Op: OpRename, Path: from, To: to}, func(s Step) error {
-		return os.Rename(s.Path, s.To)
+		return how(s.Path, s.To)
 	})
 	if err != nil || sync == NoSync {
 		return err
@@ -157,6 +167,14 @@ func Rename(from, to string, sync Sync) error {
 		return nil
 	}
 	return SyncDir(filepath.Dir(from))
+}
+
+// linkNew is renameNew where there is no such system call, for files.
+func linkNew(from, to string) error {
+	if err := os.Link(from, to); err != nil {
+		return err
+	}
+	return os.Remove(from)
 }
 
 // Remove removes a file or an empty directory. That it is gone is durable only

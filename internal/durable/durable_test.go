@@ -77,6 +77,31 @@ func TestPendingFile(t *testing.T) {
 	}
 }
 
+func TestCommitNewReplacesNothing(t *testing.T) {
+	dir := t.TempDir()
+	name := filepath.Join(dir, "f")
+	for i, want := range []error{nil, fs.ErrExist} {
+		f, err := durable.CreatePerm(dir, 0o444)
+		if err != nil {
+			t.Fatal(err)
+		}
+		f.Write([]byte{'0' + byte(i)})
+		if err := f.CommitNew(name, durable.NoSync); !errors.Is(err, want) {
+			t.Errorf("commit %d: %v, want %v", i, err, want)
+		}
+	}
+	fi, err := os.Stat(name)
+	if err != nil || fi.Mode() != 0o444 {
+		t.Errorf("the file has mode %v: %v", fi.Mode(), err)
+	}
+	if got, _ := os.ReadFile(name); string(got) != "0" {
+		t.Errorf("read %q, want what was there first", got)
+	}
+	if got := names(t, dir); !slices.Equal(got, []string{"f"}) {
+		t.Errorf("left behind: %q", got)
+	}
+}
+
 func TestRemoveStale(t *testing.T) {
 	dir := t.TempDir()
 	held, _ := durable.Create(dir)

@@ -39,12 +39,17 @@ type File struct {
 
 // Create starts a pending file in dir, which should be the directory that
 // CommitAs will name it in: a rename does not leave a file system.
-func Create(dir string) (*File, error) {
+func Create(dir string) (*File, error) { return CreatePerm(dir, 0o666) }
+
+// CreatePerm is Create for a file that has these permissions from the start, less
+// the umask. One that nobody may write to is written all the same, until it is
+// committed.
+func CreatePerm(dir string, perm fs.FileMode) (*File, error) {
 	for range 100 {
 		path := filepath.Join(dir, tmpPrefix+strconv.FormatUint(rand.Uint64(), 36))
 		var f *os.File
 		err := step(Step{Op: OpCreate, Path: path}, func(s Step) (err error) {
-			f, err = os.OpenFile(s.Path, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o666)
+			f, err = os.OpenFile(s.Path, os.O_RDWR|os.O_CREATE|os.O_EXCL, perm)
 			return err
 		})
 		switch {
@@ -113,6 +118,16 @@ func (f *File) Sync() error { return SyncFile(f.f) }
 // returns nil, the file survives what sync says; if not, then either nothing is
 // called name that was not before, or all of the file is.
 func (f *File) CommitAs(name string, sync Sync) error {
+	return f.commit(name, sync, Rename)
+}
+
+// CommitNew is CommitAs for a name that nothing has yet. If something has, it is
+// left as it is: the error is fs.ErrExist.
+func (f *File) CommitNew(name string, sync Sync) error {
+	return f.commit(name, sync, RenameNew)
+}
+
+func (f *File) commit(name string, sync Sync, rename func(from, to string, sync Sync) error) error {
 	if f.done {
 		return ErrFinished
 	}
@@ -127,7 +142,7 @@ func (f *File) CommitAs(name string, sync Sync) error {
 		f.Abort()
 		return err
 	}
-	if err := Rename(f.path, name, NoSync); err != nil {
+	if err := rename(f.path, name, NoSync); err != nil {
 		f.Abort()
 		return err
 	}

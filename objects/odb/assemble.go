@@ -17,6 +17,7 @@ type assembly struct {
 	id     objects.ID
 	record []byte
 	recipe pack.BlobRecipe
+	known  bool // the store has the blob; it is only to be proven
 
 	mu   sync.Mutex
 	sum  *objects.Hasher // guarded by mu, as is all below
@@ -63,6 +64,10 @@ func (b *Batch) prove(a *assembly) error {
 		return fmt.Errorf("%w: blob %s: its chunks do not hash to it", pack.ErrBadPack, a.id)
 	}
 	a.done = true
+	if a.known {
+		b.unwait(a.id)
+		return nil
+	}
 	if err := b.recipes.put(pack.Record{ID: a.id, Type: pack.Recipe, Size: uint32(len(a.record))}, a.record); err != nil {
 		return err
 	}

@@ -26,6 +26,10 @@ type BatchOptions struct {
 	// made of is here. They are in memory, which a stranger could fill. Zero is any
 	// number.
 	Waiting int
+
+	// ProveKnown proves recipes and deltas that are received even if the store has
+	// what they claim to be: who sends them is to show that he has it.
+	ProveKnown bool
 }
 
 // Durability is what a commit survives.

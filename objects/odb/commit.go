@@ -35,13 +35,15 @@ func (b *Batch) commit(ctx context.Context, d Durability) error {
 			return err
 		}
 	}
-	if err := b.db.makeRoom(ctx); err != nil {
-		return err
-	}
 	outs, err := b.finish(rest)
 	if err != nil || len(outs) == 0 {
 		return err
 	}
+	done, err := b.db.makeRoom(ctx)
+	if err != nil {
+		return err
+	}
+	defer done()
 	return b.db.publish(outs, d)
 }
 

@@ -6,8 +6,10 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 
 	"github.com/cache-tool/cache-tool/internal/durable"
 	"github.com/cache-tool/cache-tool/objects"
@@ -50,26 +52,46 @@ func (db *DB) mergeInPassing(ctx context.Context) {
 	}
 }
 
-// makeRoom is called before a pack is added. If there are very many, it merges,
-// and waits for others who do: that is how they are slowed down to what merging
-// can keep up with.
-func (db *DB) makeRoom(ctx context.Context) error {
-	s, err := db.packs()
-	if err != nil || len(s.packs) < crowded {
-		return err
+// makeRoom is called before packs that are written get their names. If there are
+// very many, it merges, and lets nobody else add one before done is called: that is
+// how those who add are slowed down to what merging can keep up with.
+func (db *DB) makeRoom(ctx context.Context) (done func(), err error) {
+	if n, err := db.crowd(); err != nil || n < crowded {
+		return func() {}, err
 	}
 	lock, err := durable.LockExclusive(ctx, db.mergeLock())
 	if err != nil {
-		return err
+		return nil, err
 	}
-	defer lock.Unlock()
 	if err := db.mergeAll(ctx, 2); err != nil {
 		if ctx.Err() != nil {
-			return err
+			lock.Unlock()
+			return nil, err
 		}
 		db.warn(fmt.Errorf("merge packs: %w", err))
 	}
-	return nil
+	return lock.Unlock, nil
+}
+
+// crowd returns how many packs there are, those that are about to get their names
+// among them.
+func (db *DB) crowd() (int, error) {
+	d, err := os.Open(db.dir)
+	if err != nil {
+		return 0, err
+	}
+	defer d.Close()
+	names, err := d.Readdirnames(-1)
+	packs, pending := 0, 0
+	for _, name := range names {
+		if strings.HasSuffix(name, packExt) {
+			packs++
+		}
+		if durable.IsPending(name) {
+			pending++
+		}
+	}
+	return packs + pending/2, err // each comes with an index
 }
 
 // mergeAll merges what the plan says. The caller has the merge lock.

@@ -289,6 +289,57 @@ func TestReceiveWaits(t *testing.T) {
 	check(t, db, objects.Blob, chunk)
 }
 
+// TestReceiveProvesKnown: who sends a recipe or a delta of something that is here
+// need not have it, unless that is proven.
+func TestReceiveProvesKnown(t *testing.T) {
+	chunk, other := noise(1, 70_000), noise(2, 70_000)
+	blob := objects.Sum(objects.Blob, chunk)
+	recipe := func(chunk []byte) []byte {
+		return pack.AppendRecipe(nil, blob, 70_000, []pack.Piece{{ID: objects.SumChunk(chunk), Size: 70_000}})
+	}
+	base, edited := tree(300), tree(300, 7)
+	id := func(tree []byte) objects.ID { return objects.Sum(objects.Tree, tree) }
+	delta, ok := pack.AppendDelta(nil, id(edited), edited, id(base), base, 10_000)
+	if !ok {
+		t.Fatal("no delta")
+	}
+	lie := append(bytes.Clone(delta[:32]), delta[32:64]...) // nothing is edited
+	chunks, trees := pack.Record{Type: pack.Chunk}, pack.Record{Type: pack.Tree}
+	recipes, deltas := pack.Record{Type: pack.Recipe}, pack.Record{Type: pack.Delta}
+	db := open(t, test.Dir(t))
+	receive := func(strict bool, p []byte) error {
+		b := batch(t, db, odb.BatchOptions{ProveKnown: strict})
+		defer b.Close()
+		_, err := b.Receive(t.Context(), bytes.NewReader(p))
+		if err == nil {
+			_, err = b.Prove(t.Context(), nil)
+		}
+		if err == nil {
+			err = b.Commit(t.Context(), odb.Durable)
+		}
+		return err
+	}
+	for _, p := range [][]byte{
+		packOf(t, chunks, chunks)(chunk, other), packOf(t, trees)(base),
+		packOf(t, recipes)(recipe(chunk)), packOf(t, deltas)(delta), // new
+		packOf(t, recipes)(recipe(chunk)), packOf(t, deltas)(delta), // known, and right
+	} {
+		if err := receive(true, p); err != nil {
+			t.Error(err)
+		}
+	}
+	for _, p := range [][]byte{packOf(t, recipes)(recipe(other)), packOf(t, deltas)(lie)} {
+		if err := receive(false, p); err != nil {
+			t.Errorf("not looked at: %v", err)
+		}
+		if err := receive(true, p); !errors.Is(err, pack.ErrBadPack) {
+			t.Errorf("%v", err)
+		}
+	}
+	check(t, db, objects.Blob, chunk)
+	check(t, db, objects.Tree, edited)
+}
+
 // TestReceiveWaitsWithinBounds: what waits is in memory.
 func TestReceiveWaitsWithinBounds(t *testing.T) {
 	recipe := pack.AppendRecipe(nil, objects.ID{1}, 10, []pack.Piece{{ID: objects.ID{2}, Size: 10}})

@@ -17,26 +17,29 @@ var errWaits = errors.New("what it is made of is not here")
 
 // A waiting record was received, and is not proven.
 type waiting struct {
-	t    pack.Type
-	body []byte
-	blob *assembly // of a recipe
+	t     pack.Type
+	body  []byte
+	blob  *assembly // of a recipe
+	known bool      // the store has it; it is only to be proven
 }
 
 // wait keeps a record until it can be proven, and reports whether it is new.
-func (b *Batch) wait(id objects.ID, t pack.Type, body []byte) (fresh bool, err error) {
-	w := waiting{t: t, body: bytes.Clone(body)}
-	if t == pack.Recipe {
+func (b *Batch) wait(id objects.ID, w waiting) (fresh bool, err error) {
+	w.body = bytes.Clone(w.body)
+	if w.t == pack.Recipe {
 		if w.blob, err = newAssembly(id, w.body); err != nil {
 			return false, fmt.Errorf("blob %s: %w", id, err)
 		}
+		w.blob.known = w.known
 	}
-	if fresh, err = b.keepWaiting(id, w); fresh && w.blob != nil {
+	kept, err := b.keepWaiting(id, w)
+	if kept && w.blob != nil {
 		b.await(w.blob)
 	}
-	return fresh, err
+	return kept && !w.known, err
 }
 
-func (b *Batch) keepWaiting(id objects.ID, w waiting) (fresh bool, err error) {
+func (b *Batch) keepWaiting(id objects.ID, w waiting) (kept bool, err error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.waiting == nil {
@@ -112,9 +115,11 @@ func (b *Batch) proveWaitingDelta(ctx context.Context, id objects.ID, w waiting,
 		lack(id, d.Base)
 		return nil
 	}
-	if err == nil && whole != nil {
+	switch {
+	case err != nil || w.known:
+	case whole != nil:
 		err = b.putWhole(id, whole)
-	} else if err == nil {
+	default:
 		err = b.meta.put(pack.Record{ID: id, Type: pack.Delta, Size: uint32(len(w.body))}, w.body)
 	}
 	if err == nil {

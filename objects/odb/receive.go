@@ -180,18 +180,23 @@ func (v *receiver) examine(ctx context.Context) (verbatim bool, err error) {
 // examine returns what a record that was received is; zero if it is not kept as
 // it is: then it is known, or waits. Fresh reports whether it is new here.
 func (b *Batch) examine(ctx context.Context, id objects.ID, t pack.Type, body []byte) (r pack.Record, fresh bool, err error) {
-	if known, err := b.isKept(&id); known || err != nil {
+	claims := t == pack.Recipe || t == pack.Delta // to be what its id says
+	known, err := b.isKept(&id)
+	if err != nil || known && !(claims && b.o.ProveKnown) {
 		return r, false, err
 	}
 	switch t {
 	case pack.Recipe:
-		fresh, err := b.wait(id, t, body)
+		fresh, err := b.wait(id, waiting{t: t, body: body, known: known})
 		return r, fresh, err
 	case pack.Delta:
 		whole, err := b.proveDelta(ctx, id, body)
 		if errors.Is(err, errWaits) {
-			fresh, err := b.wait(id, t, body)
+			fresh, err := b.wait(id, waiting{t: t, body: body, known: known})
 			return r, fresh, err
+		}
+		if known {
+			return r, false, err
 		}
 		if err != nil || whole != nil {
 			return r, true, errors.Join(err, b.putWhole(id, whole))

@@ -3,6 +3,7 @@ package reach
 import (
 	"encoding/binary"
 	"math/bits"
+	"slices"
 	"sync"
 
 	"github.com/cache-tool/cache-tool/objects"
@@ -49,6 +50,36 @@ func (s *Set) Has(id objects.ID) bool {
 		return false
 	}
 	return sh.slots[sh.find(h)] == h
+}
+
+// Clone returns a set with the same ids.
+func (s *Set) Clone() *Set {
+	c := new(Set)
+	for i := range s.shards {
+		from, to := &s.shards[i], &c.shards[i]
+		from.mu.Lock()
+		to.slots, to.n, to.zero = slices.Clone(from.slots), from.n, from.zero
+		from.mu.Unlock()
+	}
+	return c
+}
+
+// AddAll puts all ids of another set into the set.
+func (s *Set) AddAll(other *Set) {
+	for i := range other.shards {
+		from, to := &other.shards[i], &s.shards[i]
+		from.mu.Lock()
+		slots, zero := slices.Clone(from.slots), from.zero
+		from.mu.Unlock()
+		for _, h := range slots {
+			if h != (half{}) {
+				to.add(h)
+			}
+		}
+		if zero {
+			to.add(half{})
+		}
+	}
 }
 
 // Len returns how many ids are in the set.

@@ -43,6 +43,16 @@ func TestSetIsLikeAMap(t *testing.T) {
 			if s.Len() != len(m) || !s.Has(id) {
 				t.Fatalf("Len = %d, want %d", s.Len(), len(m))
 			}
+			// What becomes of a clone is its own business.
+			other := anID.Draw(t, "id of a clone")
+			c := s.Clone()
+			if c.Len() != len(m) || !c.Has(id) || c.Add(other) == m[[16]byte(other[:])] || s.Len() != len(m) {
+				t.Fatalf("clone of %d has %d", len(m), c.Len())
+			}
+			before := c.Len()
+			if c.AddAll(&s); c.Len() != before || !c.Has(id) || !c.Has(other) {
+				t.Fatalf("%d ids, with those of a part of them %d", before, c.Len())
+			}
 		}
 	})
 }

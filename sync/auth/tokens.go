@@ -163,7 +163,7 @@ func (t *Tokens) find(is func(Token) bool) (Token, error) {
 }
 
 // String is how logs and reflogs call the token.
-func (t Token) String() string { return cmp.Or(t.Name, t.ID) }
+func (t Token) String() string { return cmp.Or(t.Name, t.Cert, t.ID) }
 
 // Create adds a token with the name, rules, expiry and Cert of want. It returns
 // the token and, if that is not for a certificate, its secret, which nobody can

@@ -128,8 +128,8 @@ type Bucket interface {
 
 	// Swap makes next the root, durably, if old still is: of all who want to
 	// replace old one wins. The others get ErrLost, and nothing has changed.
-	// After any other error it may have happened, or may still happen. A zero old
-	// makes the first root. next.Seq must be old.Seq + 1, and its Nonce new.
+	// After any other error, or if that is ErrUnsure too, it may have happened, or
+	// may still happen. A zero old makes the first root. next.Seq must be old.Seq + 1, and its Nonce new.
 	Swap(ctx context.Context, old, next Root) error
 }
 
@@ -150,4 +150,20 @@ var (
 
 	// ErrDenied says that the remote knows us and refuses, or does not know us.
 	ErrDenied = errors.New("access denied")
+
+	// ErrUnsure says that what was asked for may have been done, and then been undone
+	// by others: nobody can know any more.
+	ErrUnsure = errors.New("the reply was lost")
+
+	// ErrUnreachable says that the remote was asked as often as there is sense in,
+	// and does not answer, or not with more than an error.
+	ErrUnreachable = errors.New("the remote does not answer")
 )
+
+// Unreachable makes an ErrUnreachable of err, which says more about it.
+func Unreachable(err error) error { return unreachable{err} }
+
+type unreachable struct{ error }
+
+func (u unreachable) Is(target error) bool { return target == ErrUnreachable }
+func (u unreachable) Unwrap() error        { return u.error }

@@ -68,7 +68,7 @@ func Settle(old, next, is Root) (done bool, err error) {
 	case is.Seq == next.Seq:
 		return false, fmt.Errorf("%w: the root is %s", ErrLost, is)
 	}
-	return false, fmt.Errorf("swap of root %s: the reply was lost, and %s has followed since", old, is)
+	return false, fmt.Errorf("swap of root %s: %w, and %s has followed since", old, ErrUnsure, is)
 }
 
 // Info is what List says about a file.

@@ -1,7 +1,6 @@
 package server
 
 import (
-	"context"
 	"crypto/rand"
 	"encoding/hex"
 	"errors"
@@ -26,8 +25,9 @@ type exchange struct {
 	op    string // what is asked for, once that is known
 	who   client
 	begun time.Time
-	err   error // why it failed
-	got   int64 // bytes of the body
+	clock *clock // of the work that is being done
+	err   error  // why it failed
+	got   int64  // bytes of the body
 
 	mu     sync.Mutex
 	w      http.ResponseWriter // guarded by mu
@@ -45,7 +45,7 @@ func (s *Server) begin(w http.ResponseWriter, r *http.Request) *exchange {
 	now := time.Now()
 	return &exchange{
 		s: s, r: r, w: w, rc: http.NewResponseController(w), id: hex.EncodeToString(id[:]), op: "none",
-		who: client{key: "address " + address(r)}, begun: now, last: now,
+		begun: now, last: now,
 	}
 }
 
@@ -158,56 +158,6 @@ func (x *exchange) Write(p []byte) (int, error) {
 		x.w.WriteHeader(http.StatusOK)
 	}
 	return x.write(p)
-}
-
-// reassurance is how often a client hears that we are still at it. Clients wait
-// for a minute.
-func (o Options) reassurance() time.Duration { return min(10*time.Second, o.Patience/3) }
-
-// work calls fn, which may take as long as Options.Work, and tells the client
-// meanwhile that it has not been forgotten. The body must have been read: what is
-// sent meanwhile would get in the way of asking for it.
-func (x *exchange) work(fn func(ctx context.Context) error) error {
-	tooLong := wire.Errorf(wire.TooLarge, "it takes more than %v", x.s.o.Work)
-	ctx, cancel := context.WithTimeoutCause(x.r.Context(), x.s.o.Work, tooLong)
-	defer cancel()
-	done := make(chan struct{})
-	var watch sync.WaitGroup
-	watch.Go(func() {
-		ticker := time.NewTicker(x.s.o.reassurance())
-		defer ticker.Stop()
-		for {
-			select {
-			case <-done:
-				return
-			case <-ticker.C:
-				x.reassure()
-			}
-		}
-	})
-	err := fn(ctx)
-	close(done)
-	watch.Wait()
-	if err != nil && ctx.Err() != nil {
-		return context.Cause(ctx)
-	}
-	return err
-}
-
-func (x *exchange) reassure() {
-	x.mu.Lock()
-	defer x.mu.Unlock()
-	switch {
-	case time.Since(x.last) < x.s.o.reassurance()/2:
-		return
-	case x.status == 0 && x.r.ProtoAtLeast(1, 1):
-		x.last = time.Now()
-		_ = x.rc.SetWriteDeadline(x.last.Add(x.s.o.Patience))
-		x.w.WriteHeader(http.StatusProcessing) // which sends it
-	case x.stream && !x.whole:
-		_, _ = x.write(wire.Wait)
-		_ = x.rc.Flush()
-	}
 }
 
 // read reads the body, which is a message of at most so many bytes. Release gives

@@ -317,6 +317,35 @@ func TestSlowReader(t *testing.T) {
 	}
 }
 
+// TestLongDownload: a client that takes its time, and goes on, gets all of it.
+func TestLongDownload(t *testing.T) {
+	s := servertest.Start(t, server.Options{Patience: 5 * time.Second, Work: time.Second})
+	var items []remotetest.Item
+	var want []objects.ID
+	for i := range 40 {
+		blob := remotetest.Item{Type: pack.Blob, Body: noise(i, 1<<20)}
+		items, want = append(items, blob), append(want, blob.ID())
+	}
+	remotetest.Upload(t, s.Store, items...)
+	body, err := s.Client(s.Admin(), once).Fetch(t.Context(), remote.Request{Want: want})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer body.Close()
+	begun := time.Now()
+	for n := 0; ; n++ {
+		if _, err := io.CopyN(io.Discard, body, 1<<20); err == io.EOF {
+			break
+		} else if err != nil {
+			t.Fatalf("after %d MB and %v: %v", n, time.Since(begun), err)
+		}
+		time.Sleep(50 * time.Millisecond)
+	}
+	if took := time.Since(begun); took < 1500*time.Millisecond {
+		t.Errorf("it took only %v", took)
+	}
+}
+
 // noise is n bytes that do not compress.
 func noise(seed, n int) []byte {
 	p := make([]byte, n)

@@ -45,12 +45,12 @@ func (x *exchange) readable(ctx context.Context, store Store, prefix string) ([]
 	return all, nil
 }
 
-func (x *exchange) missing(store Store) error { return x.ask(wire.Missing, store.Missing) }
+func (x *exchange) missing(store Store) error { return x.ask(wire.Missing, store, store.Missing) }
 
-func (x *exchange) bases(store Store) error { return x.ask(wire.Bases, store.MissingBases) }
+func (x *exchange) bases(store Store) error { return x.ask(wire.Bases, store, store.MissingBases) }
 
 // ask answers a question about ids.
-func (x *exchange) ask(operation string, question func(context.Context, []objects.ID) ([]objects.ID, error)) error {
+func (x *exchange) ask(operation string, store Store, question func(context.Context, []objects.ID) ([]objects.ID, error)) error {
 	message, release, err := x.read(wire.MaxRequest(operation))
 	if err != nil {
 		return err
@@ -62,7 +62,14 @@ func (x *exchange) ask(operation string, question func(context.Context, []object
 	}
 	var answer []objects.ID
 	err = x.work(func(ctx context.Context) error {
-		answer, err = question(ctx, ids)
+		v, err := x.view(ctx, store)
+		switch {
+		case err != nil:
+		case v == nil:
+			answer, err = question(ctx, ids)
+		default:
+			answer, err = v.lacking(ctx, ids, question)
+		}
 		return err
 	})
 	if err != nil {
@@ -127,13 +134,17 @@ func (x *exchange) send(open func(context.Context) (io.ReadCloser, error)) error
 		for {
 			n, err := p.Read(buf)
 			if n > 0 {
+				x.clock.stop() // a client may take its time, see Write
 				if _, err := stream.Write(buf[:n]); err != nil {
 					return err
 				}
+				x.clock.start()
 			}
 			switch {
 			case err == io.EOF:
 				return x.finish(stream, nil)
+			case err != nil && ctx.Err() != nil:
+				return x.finish(stream, context.Cause(ctx))
 			case err != nil:
 				return x.finish(stream, err)
 			}
@@ -174,10 +185,27 @@ func (x *exchange) update(store Store) error {
 		}
 		u.Reason = x.reason(u.Reason)
 	}
-	if err := x.work(func(ctx context.Context) error { return store.Update(ctx, updates...) }); err != nil {
+	if err := x.work(func(ctx context.Context) error { return x.move(ctx, store, updates) }); err != nil {
 		return err
 	}
 	return x.reply(nil)
+}
+
+func (x *exchange) move(ctx context.Context, store Store, updates []refs.Update) error {
+	v, err := x.view(ctx, store)
+	if err != nil {
+		return err
+	}
+	if v == nil {
+		return store.Update(ctx, updates...)
+	}
+	if err := v.mayLead(ctx, store, updates); err != nil {
+		return err
+	}
+	if err = store.Update(ctx, updates...); errors.Is(err, objects.ErrNotFound) {
+		return errIncomplete
+	}
+	return err
 }
 
 // reason is what the reflog says: who it was, by his own account why.

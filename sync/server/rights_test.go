@@ -12,6 +12,7 @@ import (
 	"errors"
 	"fmt"
 	"math/big"
+	"net/http"
 	"os"
 	"slices"
 	"strings"
@@ -21,6 +22,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/cache-tool/cache-tool/objects"
+	"github.com/cache-tool/cache-tool/objects/pack"
 	"github.com/cache-tool/cache-tool/refs"
 	"github.com/cache-tool/cache-tool/sync/auth"
 	"github.com/cache-tool/cache-tool/sync/remote"
@@ -168,10 +170,10 @@ func wantMovable(t *testing.T, r remote.Remote, name refs.Name, is objects.ID, m
 func TestWritersOnly(t *testing.T) {
 	s := servertest.Start(t, server.Options{Anonymous: auth.Rules{Read: []string{"*"}}})
 	a := newEntry("a")
-	pack := remotetest.Pack(t, []remotetest.Item{a.blob, a.tree, a.commit})
+	p := remotetest.Pack(t, []remotetest.Item{a.blob, a.tree, a.commit})
 	for token, known := range map[string]bool{"": false, s.Token(auth.Token{Name: "reader", Rules: auth.Rules{Read: []string{"*"}}}): true} {
 		r := s.Client(token, once)
-		err := r.Upload(t.Context(), bytes.NewReader(pack), int64(len(pack)))
+		err := r.Upload(t.Context(), bytes.NewReader(p), int64(len(p)))
 		if !errors.Is(err, remote.ErrDenied) || strings.Contains(err.Error(), "reader may write nothing") != known {
 			t.Errorf("Upload: %v", err)
 		}
@@ -180,7 +182,7 @@ func TestWritersOnly(t *testing.T) {
 		}
 	}
 	pr := s.Client(s.Token(auth.Token{Rules: auth.Rules{Write: []string{"pr/*"}}}), once)
-	if err := pr.Upload(t.Context(), bytes.NewReader(pack), int64(len(pack))); err != nil {
+	if err := pr.Upload(t.Context(), bytes.NewReader(p), int64(len(p))); err != nil {
 		t.Fatal(err)
 	}
 	both := []refs.Update{{Name: "refs/heads/pr/1", New: a.commit.ID()}, {Name: "refs/heads/main", New: a.commit.ID()}}
@@ -237,7 +239,7 @@ func TestNoNeighbours(t *testing.T) {
 	for i := range 200 {
 		items = append(items, remotetest.Blob(fmt.Sprint(i)))
 	}
-	tree := func(e objects.Entries) remotetest.Item { return remotetest.Item{Type: 2, Body: e.Encode()} }
+	tree := func(e objects.Entries) remotetest.Item { return remotetest.Item{Type: pack.Tree, Body: e.Encode()} }
 	a, b := remotetest.Commit(1, tree(hidden)), remotetest.Commit(2, tree(shown))
 	remotetest.Upload(t, s.Store, append(items, tree(hidden), tree(shown), a, b)...)
 	if err := s.Store.Update(t.Context(), refs.Update{Name: "refs/heads/secret", New: a.ID()}, refs.Update{Name: "refs/heads/main", New: b.ID()}); err != nil {
@@ -259,6 +261,138 @@ func TestNoNeighbours(t *testing.T) {
 		}
 	}
 }
+
+// TestNoSmuggling: who may write a branch that he may read cannot get at what he
+// knows only the id of, nor find out whether it is there, by pointing to it.
+func TestNoSmuggling(t *testing.T) {
+	s := servertest.Start(t, server.Options{})
+	chunk := remotetest.Item{Type: pack.Chunk, Body: noise(1, 70_000)}
+	big := objects.Sum(objects.Blob, chunk.Body)
+	recipe := func(blob objects.ID, of remotetest.Item) remotetest.Item {
+		return remotetest.Item{Type: pack.Recipe, Body: pack.AppendRecipe(nil, blob, 70_000, []pack.Piece{{ID: of.ID(), Size: 70_000}})}
+	}
+	secret := newEntry("secret")
+	secretTree := remotetest.Item{Type: pack.Tree, Body: objects.Entries{{Mode: objects.ModeFile, Name: "big", ID: big}, {Mode: objects.ModeFile, Name: "small", ID: secret.blob.ID()}}.Encode()}
+	secretCommit := remotetest.Commit(7, secretTree)
+	remotetest.Upload(t, s.Store, chunk, recipe(big, chunk), secret.blob, secretTree, secretCommit)
+	fill(t, s, "refs/heads/main", newEntry("main"))
+	if err := s.Store.Update(t.Context(), refs.Update{Name: "refs/heads/secret", New: secretCommit.ID()}); err != nil {
+		t.Fatal(err)
+	}
+	hidden := []objects.ID{big, chunk.ID(), secret.blob.ID(), secretTree.ID(), secretCommit.ID()}
+
+	rules := auth.Rules{Read: []string{"main"}, Write: []string{"pr/*"}}
+	thief, other := s.Client(s.Token(auth.Token{Rules: rules}), once), s.Client(s.Token(auth.Token{Rules: rules}), once)
+	if missing, err := thief.Missing(t.Context(), hidden); err != nil || !slices.Equal(missing, hidden) {
+		t.Errorf("Missing tells what is there: %d, %v", len(missing), err)
+	}
+	if missing, err := thief.MissingBases(t.Context(), hidden); err != nil || !slices.Equal(missing, hidden) {
+		t.Errorf("MissingBases tells what is there: %d, %v", len(missing), err)
+	}
+	upload := func(r remote.Remote, items ...remotetest.Item) error {
+		p := remotetest.Pack(t, items)
+		return r.Upload(t.Context(), bytes.NewReader(p), int64(len(p)))
+	}
+	n := 0
+	point := func(r remote.Remote, to objects.ID) error {
+		n++
+		return r.Update(t.Context(), refs.Update{Name: refs.Branch(fmt.Sprint("pr/", n)), New: to})
+	}
+	leadTo := func(mode objects.Mode, id objects.ID) error {
+		tree := remotetest.Item{Type: pack.Tree, Body: objects.Entries{{Mode: mode, Name: "x", ID: id}}.Encode()}
+		if err := upload(thief, tree, remotetest.Commit(1, tree)); err != nil {
+			return err
+		}
+		return point(thief, remotetest.Commit(1, tree).ID())
+	}
+	// What is there is refused as what is not, word for word.
+	same := func(what string, there, absent error) {
+		t.Helper()
+		if !errors.Is(there, objects.ErrNotFound) || fmt.Sprint(there) != fmt.Sprint(absent) {
+			t.Errorf("%s: %v; of what is not there: %v", what, there, absent)
+		}
+	}
+	same("commit", point(thief, secretCommit.ID()), point(thief, objects.ID{1}))
+	same("tree", leadTo(objects.ModeDir, secretTree.ID()), leadTo(objects.ModeDir, objects.ID{1}))
+	same("blob", leadTo(objects.ModeFile, secret.blob.ID()), leadTo(objects.ModeFile, objects.ID{1}))
+	same("big blob", leadTo(objects.ModeFile, big), leadTo(objects.ModeFile, objects.ID{1}))
+	if err := upload(thief, recipe(big, chunk)); !errors.Is(err, objects.ErrNotFound) {
+		t.Errorf("recipe of a chunk that he has not: %v", err)
+	}
+	// Nor are lies believed about what the store has already.
+	mine := remotetest.Item{Type: pack.Chunk, Body: noise(2, 70_000)}
+	base := remotetest.Tree("a", remotetest.Blob("a"))
+	lie := slices.Concat(idBytes(secretTree.ID()), idBytes(base.ID()))
+	for what, items := range map[string][]remotetest.Item{
+		"recipe": {mine, recipe(big, mine)},
+		"delta":  {remotetest.Blob("a"), base, {Type: pack.Delta, Body: lie}},
+	} {
+		if err := upload(thief, items...); !errors.Is(err, pack.ErrBadPack) {
+			t.Errorf("%s: %v", what, err)
+		}
+	}
+	for _, id := range hidden {
+		wantReadable(t, thief, id, false)
+	}
+
+	// Who has it may bring it, and another who has the same rights has not.
+	for what, r := range map[string]remote.Remote{"who brought it": thief, "somebody else": other} {
+		if what == "who brought it" {
+			if err := upload(r, chunk, recipe(big, chunk), secret.blob, secretTree, secretCommit); err != nil {
+				t.Fatal(err)
+			}
+		}
+		missing, err := r.Missing(t.Context(), hidden)
+		if want := map[string]int{"who brought it": 0, "somebody else": 5}[what]; err != nil || len(missing) != want {
+			t.Errorf("%s: %d missing, %v", what, len(missing), err)
+		}
+	}
+	if err := point(other, secretCommit.ID()); !errors.Is(err, objects.ErrNotFound) {
+		t.Errorf("somebody else: %v", err)
+	}
+	if err := point(thief, secretCommit.ID()); err != nil {
+		t.Error(err)
+	}
+	wantReadable(t, other, big, true)
+}
+
+// TestForgotten: a server that was started again has forgotten who brought what.
+// A push asks once more what is missing, and brings it again.
+func TestForgotten(t *testing.T) {
+	store := servertest.NewStore(t)
+	o := server.Options{Open: func() server.Store { return store }}
+	s := servertest.Start(t, o)
+	rules := auth.Rules{Read: []string{"main"}, Write: []string{"pr/*"}}
+	a := newEntry("a")
+	r := s.Client(s.Token(auth.Token{Rules: rules}), once)
+	remotetest.Upload(t, r, a.blob, a.tree, a.commit)
+	r.Close()
+	o.Tokens = s.Tokens
+	again := servertest.Start(t, o)
+	elsewhere := httpremote.Options{Tries: 1, Wrap: func(next http.RoundTripper) http.RoundTripper {
+		return roundTripper(func(req *http.Request) (*http.Response, error) {
+			req.URL.Host = again.Addr
+			return next.RoundTrip(req)
+		})
+	}}
+	r = s.Client(s.Token(auth.Token{Rules: rules}), elsewhere)
+	remotetest.Upload(t, r, a.blob)
+	update := refs.Update{Name: "refs/heads/pr/1", New: a.commit.ID()}
+	if err := r.Update(t.Context(), update); !errors.Is(err, remote.ErrStale) {
+		t.Errorf("Update: %v", err)
+	}
+	if missing, err := r.Missing(t.Context(), a.ids()); err != nil || len(missing) != 2 {
+		t.Errorf("%d missing, %v", len(missing), err)
+	}
+	remotetest.Upload(t, r, a.tree, a.commit)
+	if err := r.Update(t.Context(), update); err != nil {
+		t.Error(err)
+	}
+}
+
+type roundTripper func(*http.Request) (*http.Response, error)
+
+func (f roundTripper) RoundTrip(req *http.Request) (*http.Response, error) { return f(req) }
 
 // TestTokensChange: a running server sees what becomes of its tokens.
 func TestTokensChange(t *testing.T) {
@@ -407,3 +541,5 @@ func (s spy) Update(_ context.Context, updates ...refs.Update) error {
 	*s.updates = append(*s.updates, updates...)
 	return nil
 }
+
+func idBytes(id objects.ID) []byte { return id[:] }

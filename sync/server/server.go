@@ -31,10 +31,17 @@ type Store interface {
 	remote.PathFetcher
 	remote.BaseProber
 
-	// Reached returns all that tips lead to: objects, and chunks of big blobs. It is
-	// asked for only for those who may not read everything. To them Fetch must send
-	// what was asked for and nothing that lies beside it.
-	Reached(ctx context.Context, tips []objects.ID) (*reach.Set, error)
+	// The others are called only for those who may not read everything. To them
+	// Fetch must send what was asked for and nothing that lies beside it.
+
+	// Reach adds to seen all that tips lead to, objects and chunks of big blobs, but
+	// for what is behind something that was in seen before. Visit, if it is not nil,
+	// is called for each id that is new there, and an error of it ends the walk.
+	Reach(ctx context.Context, tips []objects.ID, seen *reach.Set, visit func(objects.ID) error) error
+
+	// Covers reports whether tips lead to all that old led to. It may say no where
+	// they do.
+	Covers(ctx context.Context, tips, old []objects.ID) (bool, error)
 }
 
 // Options say what is served to whom. But for Open the zero Options work.
@@ -94,6 +101,7 @@ type Server struct {
 	limits  *limits
 	metrics metrics
 	sights  sights
+	owned   owned
 
 	stopping atomic.Bool
 }

@@ -12,19 +12,29 @@ import (
 	"github.com/cache-tool/cache-tool/sync/remote"
 )
 
-// restrict holds a request to what the client may read: what the refs lead to
-// that he may read. What lies beyond is not found, be it there or not.
-//
-// To find out takes a walk through all of that, which is remembered until one of
-// the refs moves. Who may read everything is not made to wait for it.
-func (x *exchange) restrict(ctx context.Context, store Store, q *remote.Request) error {
+// A view is what a client may know of who may not read everything: what the refs
+// lead to that he may read, and what he has brought himself. What lies beyond is
+// not there for him, whatever he asks; else whoever knows or guesses an id could
+// find out whether it is, or point a ref of his own to it and then read it.
+type view struct {
+	seen  *reach.Set
+	owned *reach.Set // nil if it is nothing
+}
+
+func (v *view) has(id objects.ID) bool {
+	return id == objects.EmptyTree || v.seen.Has(id) || v.owned != nil && v.owned.Has(id)
+}
+
+// view returns what the client may know of, or nil if that is everything. To find
+// out takes a walk through all that his refs lead to, once, and then what is new
+// whenever one of them moves.
+func (x *exchange) view(ctx context.Context, store Store) (*view, error) {
 	if x.who.rules.ReadsAll() {
-		q.Neighbours = true
-		return nil
+		return nil, nil
 	}
 	all, err := x.readable(ctx, store, "")
 	if err != nil {
-		return err
+		return nil, err
 	}
 	var tips []objects.ID
 	for _, ref := range all {
@@ -32,16 +42,50 @@ func (x *exchange) restrict(ctx context.Context, store Store, q *remote.Request)
 	}
 	seen, err := x.s.sights.get(ctx, store, tips)
 	if err != nil {
+		return nil, err
+	}
+	return &view{seen, x.s.owned.of(x.who.key)}, nil
+}
+
+// restrict holds a request to what the client may know of.
+func (x *exchange) restrict(ctx context.Context, store Store, q *remote.Request) error {
+	v, err := x.view(ctx, store)
+	if v == nil || err != nil {
+		q.Neighbours = err == nil // what lies beside it is for him, too
 		return err
 	}
 	for _, id := range q.Want {
-		if !seen.Has(id) {
+		if !v.has(id) {
 			return fmt.Errorf("%s: %w", id.Short(), objects.ErrNotFound)
 		}
 	}
 	// What he claims to have, others are told as a difference to.
-	q.Have = slices.DeleteFunc(q.Have, func(id objects.ID) bool { return !seen.Has(id) })
+	q.Have = slices.DeleteFunc(q.Have, func(id objects.ID) bool { return !v.has(id) })
 	return nil
+}
+
+// lacking asks the store a question about those of ids that the client may know
+// of. To him it lacks the others.
+func (v *view) lacking(ctx context.Context, ids []objects.ID, question func(context.Context, []objects.ID) ([]objects.ID, error)) ([]objects.ID, error) {
+	var known, all []objects.ID
+	for _, id := range ids {
+		if v.has(id) {
+			known = append(known, id)
+		}
+	}
+	lacking, err := question(ctx, known)
+	if err != nil {
+		return nil, err
+	}
+	for _, id := range ids {
+		switch {
+		case !v.has(id):
+			all = append(all, id)
+		case len(lacking) > 0 && lacking[0] == id: // they are in the same order
+			all, lacking = append(all, id), lacking[1:]
+		}
+	}
+	return all, nil
 }
 
 // sights remember what tips lead to, for those who asked last.
@@ -53,7 +97,8 @@ type sights struct {
 }
 
 type sight struct {
-	tips [sha256.Size]byte
+	key  [sha256.Size]byte // of tips
+	tips []objects.ID
 	seen *reach.Set
 }
 
@@ -80,21 +125,43 @@ func (s *sights) get(ctx context.Context, store Store, tips []objects.ID) (*reac
 	if seen := s.find(key); seen != nil {
 		return seen, nil // somebody else wanted to know the same
 	}
-	seen, err := store.Reached(ctx, tips)
+	seen, err := s.begin(ctx, store, tips)
+	if err == nil {
+		err = store.Reach(ctx, tips, seen, nil)
+	}
 	if err != nil {
 		return nil, err
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.all = slices.Insert(s.all, 0, sight{key, seen})
+	s.all = slices.Insert(s.all, 0, sight{key, tips, seen})
 	s.all = s.all[:min(len(s.all), maxSights)]
 	return seen, nil
+}
+
+// begin returns what is known already of what tips lead to: as a rule they have
+// moved on from where they were.
+func (s *sights) begin(ctx context.Context, store Store, tips []objects.ID) (*reach.Set, error) {
+	s.mu.Lock()
+	before := slices.Clone(s.all)
+	s.mu.Unlock()
+	for _, one := range before {
+		old := slices.DeleteFunc(slices.Clone(one.tips), func(id objects.ID) bool { return slices.Contains(tips, id) })
+		covered, err := store.Covers(ctx, tips, old)
+		if err != nil {
+			return nil, err
+		}
+		if covered {
+			return one.seen.Clone(), nil
+		}
+	}
+	return new(reach.Set), nil
 }
 
 func (s *sights) find(key [sha256.Size]byte) *reach.Set {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	i := slices.IndexFunc(s.all, func(one sight) bool { return one.tips == key })
+	i := slices.IndexFunc(s.all, func(one sight) bool { return one.key == key })
 	if i < 0 {
 		return nil
 	}

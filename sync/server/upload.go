@@ -40,7 +40,7 @@ func (x *exchange) upload(store Store) error {
 		return err
 	}
 	defer p.close()
-	if err := x.work(func(ctx context.Context) error { return x.s.add(ctx, store, p) }); err != nil {
+	if err := x.work(func(ctx context.Context) error { return x.add(ctx, store, p) }); err != nil {
 		return err
 	}
 	return x.reply(nil)
@@ -81,7 +81,8 @@ type onlyWriter struct{ io.Writer }
 // add adds a pack to the store, unless it would become too much. What is here
 // already waits for the memory that it takes: some of its blocks at once, as they
 // are and decompressed.
-func (s *Server) add(ctx context.Context, store Store, p spooled) error {
+func (x *exchange) add(ctx context.Context, store Store, p spooled) error {
+	s := x.s
 	m, err := pack.Weigh(p, p.size)
 	if err != nil {
 		return err
@@ -89,10 +90,25 @@ func (s *Server) add(ctx context.Context, store Store, p spooled) error {
 	if most := s.o.MaxUpload * maxExpansion; m.Raw > most {
 		return wire.Errorf(wire.TooLarge, "a pack that becomes %d bytes, more than %d", m.Raw, most)
 	}
+	v, err := x.view(ctx, store)
+	if err != nil {
+		return err
+	}
 	memory := min(blockLimit, leastMemory+int64(runtime.GOMAXPROCS(0))*int64(m.Largest))
 	if err := s.limits.blocks.Acquire(ctx, memory); err != nil {
 		return err
 	}
 	defer s.limits.blocks.Release(memory)
-	return store.Upload(ctx, p, p.size)
+	if v == nil {
+		return store.Upload(ctx, p, p.size)
+	}
+	brought, err := v.bring(ctx, p)
+	if err != nil {
+		return err
+	}
+	if err := store.Upload(ctx, p, p.size); err != nil {
+		return err
+	}
+	s.owned.add(x.who.key, brought)
+	return nil
 }

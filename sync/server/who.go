@@ -4,6 +4,7 @@ import (
 	"errors"
 	"net"
 	"net/http"
+	"net/netip"
 	"slices"
 	"strings"
 
@@ -22,7 +23,7 @@ type client struct {
 // nobody in particular. Whoever shows a token that is not good is told so, and not
 // served as nobody.
 func (x *exchange) identify() error {
-	x.who = client{key: "address " + address(x.r), rules: x.s.o.Anonymous}
+	x.who = client{key: "address " + network(x.r), rules: x.s.o.Anonymous}
 	if header := x.r.Header.Get("Authorization"); header != "" {
 		secret, ok := secretIn(x.r, header)
 		if !ok {
@@ -109,6 +110,20 @@ func (x *exchange) refuse(what string) error {
 		return wire.Errorf(wire.Unknown, "who shows no token %s here", what)
 	}
 	return wire.Errorf(wire.Denied, "%s %s here", x.who.name, what)
+}
+
+// network returns what is one client's of the address where a request comes from:
+// with IPv6 who has one has 2^64.
+func network(r *http.Request) string {
+	ip, err := netip.ParseAddr(address(r))
+	if err != nil || ip.Is4() || ip.Is4In6() {
+		return address(r)
+	}
+	prefix, err := ip.Prefix(64)
+	if err != nil {
+		return address(r)
+	}
+	return prefix.String()
 }
 
 // address returns where a request comes from, without the port.

@@ -32,24 +32,62 @@ func FetchHistory(ctx context.Context, db *odb.DB, r remote.Remote, tips, have [
 // chunks, and nothing that they lead to.
 func FetchObjects(ctx context.Context, db *odb.DB, r remote.Remote, ids []objects.ID, o Options) (Stats, error) {
 	return collect(ctx, db, o, func(ctx context.Context, f *fetcher) error {
-		missing, err := f.b.Missing(ctx, ids)
-		if err != nil {
-			return err
-		}
-		return f.bring(ctx, r, remote.Request{Want: missing})
+		return f.persist(ctx, func() error {
+			missing, err := f.b.Missing(ctx, ids)
+			if err != nil {
+				return err
+			}
+			return f.bring(ctx, r, remote.Request{Want: missing})
+		})
 	})
 }
 
-// Accept adds the objects of a pack that was asked for, with the chunks of the big
-// blobs in it.
-func Accept(ctx context.Context, db *odb.DB, r remote.Remote, body io.ReadCloser, o Options) (Stats, error) {
-	defer body.Close()
+// A Finder is a remote that finds objects by their paths.
+type Finder interface {
+	remote.Remote
+	remote.PathFetcher
+}
+
+// FetchPaths makes sure that db has the trees that lead to paths, and as much of
+// what is there as the budget allows: see remote.PathFetcher.
+func FetchPaths(ctx context.Context, db *odb.DB, r Finder, paths []remote.Path, budget int64, o Options) (Stats, error) {
 	return collect(ctx, db, o, func(ctx context.Context, f *fetcher) error {
-		if err := f.receive(ctx, body); err != nil {
+		find := func() error {
+			body, err := r.FetchPaths(ctx, paths, budget)
+			if err != nil {
+				return refusal{err}
+			}
+			defer body.Close()
+			if err := f.receive(ctx, body); err != nil {
+				return err
+			}
+			return f.complete(ctx, r, nil)
+		}
+		return f.persist(ctx, func() error { return twice(ctx, find) })
+	})
+}
+
+// persist calls fn until it comes through, or there is no sense in that any more.
+func (f *fetcher) persist(ctx context.Context, fn func() error) error {
+	for failed := 1; ; failed++ {
+		err := fn()
+		if err == nil || isFinal(ctx, err) || failed == patience {
 			return err
 		}
-		return f.complete(ctx, r, nil)
-	})
+		if err := rest(ctx, failed); err != nil {
+			return err
+		}
+	}
+}
+
+// twice calls fn again if what came is damaged: it may have been so on its way
+// only.
+func twice(ctx context.Context, fn func() error) error {
+	err := fn()
+	if isDamaged(err) && ctx.Err() == nil {
+		err = fn()
+	}
+	return err
 }
 
 // collect makes one batch of what fill brings. It keeps what came before an error:
@@ -88,7 +126,7 @@ func fetch(ctx context.Context, db *odb.DB, r remote.Remote, tips, have []object
 		var asked []objects.ID
 		_, follows := r.(remote.PathFetcher)
 		for first := true; ; first = false {
-			missing, here, err := f.missing(ctx, tips, have, commits)
+			missing, look, err := f.missing(ctx, tips, have, commits)
 			if err != nil || len(missing) == 0 {
 				return err
 			}
@@ -97,11 +135,16 @@ func fetch(ctx context.Context, db *odb.DB, r remote.Remote, tips, have []object
 			}
 			before := f.stats.Objects
 			want := missing
-			if first && follows && extent == remote.Closure && len(missing) == maxWant && here < maxWant {
+			switch {
+			case first && follows && extent == remote.Closure && len(missing) == maxWant && look.here < maxWant:
 				// Little of it is here, such as the trees that came along with a look-up: all at once
 				// is less than in pieces.
 				want = tips
-			} else {
+			case look.onlyBlobs:
+				// Somebody has begun this before: the chunks of some may be here.
+				extent = remote.Only
+				fallthrough
+			default:
 				asked = slices.Clone(missing)
 			}
 			err = f.bring(ctx, r, remote.Request{Want: want, Have: have, Extent: extent, Neighbours: true})
@@ -140,23 +183,30 @@ const (
 
 var errEnough = errors.New("enough")
 
+// A look is what missing has met besides.
+type look struct {
+	here      int  // objects that are not missing
+	onlyBlobs bool // nothing else is missing
+}
+
 // missing returns objects that tips lead to and that are not here, those nearest
-// to tips first; not all of them, but none only if there are none. Here is how many
-// are, of those that were looked at.
-func (f *fetcher) missing(ctx context.Context, tips, have []objects.ID, commits bool) (missing []objects.ID, here int, err error) {
+// to tips first; not all of them, but none only if there are none.
+func (f *fetcher) missing(ctx context.Context, tips, have []objects.ID, commits bool) (missing []objects.ID, l look, err error) {
+	l.onlyBlobs = true
 	err = reach.Since(ctx, f.b, tips, have, reach.Options{
 		Shallow:    f.o.Shallow,
 		CheckBlobs: true,
 		Commits:    commits,
 		Unplaced:   true,
 		Visit: func(objects.ID, objects.Kind) error {
-			here++
+			l.here++
 			return nil
 		},
 		Missing: func(m reach.Missing) error {
 			if !errors.Is(m, objects.ErrNotFound) {
 				return m
 			}
+			l.onlyBlobs = l.onlyBlobs && m.Kind == objects.Blob
 			if missing = append(missing, m.ID); len(missing) == maxWant {
 				return errEnough
 			}
@@ -166,21 +216,25 @@ func (f *fetcher) missing(ctx context.Context, tips, have []objects.ID, commits 
 	if errors.Is(err, errEnough) {
 		err = nil
 	}
-	return missing, here, err
+	return missing, l, err
 }
 
 // bring fetches what q asks for, and what that needs to be proven.
 func (f *fetcher) bring(ctx context.Context, r remote.Remote, q remote.Request) error {
+	return twice(ctx, func() error { return f.bringOnce(ctx, r, q) })
+}
+
+func (f *fetcher) bringOnce(ctx context.Context, r remote.Remote, q remote.Request) error {
 	wanted := make(map[objects.ID]bool, len(q.Want))
 	for _, id := range q.Want {
 		wanted[id] = true
 	}
 	// Some may have come before, as neighbours of others.
-	q.Want = slices.DeleteFunc(q.Want, f.b.Waits)
+	q.Want = slices.DeleteFunc(slices.Clone(q.Want), f.b.Waits)
 	if len(q.Want) > 0 {
 		body, err := r.Fetch(ctx, q)
 		if err != nil {
-			return err
+			return refusal{err}
 		}
 		defer body.Close()
 		if err := f.receive(ctx, body); err != nil {
@@ -224,7 +278,7 @@ func (f *fetcher) complete(ctx context.Context, r remote.Remote, wanted func(obj
 func (f *fetcher) parts(ctx context.Context, r remote.Remote, ids []objects.ID) error {
 	body, err := r.Fetch(ctx, remote.Request{Want: ids})
 	if err != nil {
-		return err
+		return refusal{err}
 	}
 	defer body.Close()
 	return f.receive(ctx, body)

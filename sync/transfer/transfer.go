@@ -95,6 +95,12 @@ func ask(ctx context.Context, ids []objects.ID, question func(context.Context, [
 	return answer, nil
 }
 
+// isDamaged reports whether what came is not what it should be, and not only cut
+// short.
+func isDamaged(err error) bool {
+	return errors.Is(err, pack.ErrBadPack) && !errors.Is(err, io.ErrUnexpectedEOF)
+}
+
 // patience is how often a transfer that gets nowhere is tried again, and for how
 // long it rests before.
 const patience = 4
@@ -108,9 +114,15 @@ func rest(ctx context.Context, failed int) error {
 	}
 }
 
+// A refusal is the answer of a remote to what it was asked for, in place of a pack.
+type refusal struct{ error }
+
+func (r refusal) Unwrap() error { return r.error }
+
 // isFinal reports whether there is no sense in trying again: what is cut short may
-// be whole the next time, but what is wrong, missing or denied is so again.
+// be whole the next time, but what is wrong, missing or denied is so again, and a
+// remote that does not even begin to answer has asked often enough itself.
 func isFinal(ctx context.Context, err error) bool {
-	wrong := errors.Is(err, pack.ErrBadPack) && !errors.Is(err, io.ErrUnexpectedEOF)
-	return wrong || errors.Is(err, objects.ErrNotFound) || errors.Is(err, remote.ErrDenied) || ctx.Err() != nil
+	refused := errors.Is(err, objects.ErrNotFound) || errors.Is(err, remote.ErrDenied) || errors.Is(err, remote.ErrUnreachable)
+	return isDamaged(err) || refused || errors.As(err, new(refusal)) || ctx.Err() != nil
 }

@@ -49,12 +49,14 @@ var codes = []struct {
 	status int
 	is     error
 }{
-	{Stale, http.StatusConflict, remote.ErrStale}, // before NotFound: an error may be both
+	// These come before NotFound, which an error may be besides.
+	{Stale, http.StatusConflict, remote.ErrStale},
+	{BadPack, http.StatusUnprocessableEntity, pack.ErrBadPack},
+
 	{Conflict, http.StatusConflict, nil},
 	{NameTaken, http.StatusConflict, refs.ErrNameTaken},
 	{BadName, http.StatusBadRequest, refs.ErrBadName},
 	{NotFound, http.StatusNotFound, objects.ErrNotFound},
-	{BadPack, http.StatusUnprocessableEntity, pack.ErrBadPack},
 	{NotCommit, http.StatusUnprocessableEntity, remote.ErrNotCommit},
 	{NoSpace, http.StatusInsufficientStorage, syscall.ENOSPC},
 	{Unknown, http.StatusUnauthorized, nil},
@@ -103,6 +105,9 @@ func AsError(err error) *Error {
 	var version *pack.VersionError
 	if errors.As(err, &version) {
 		return Errorf(BadPack, "%v", version)
+	}
+	if errors.Is(err, syscall.ENOSPC) {
+		return Errorf(NoSpace, "%v", syscall.ENOSPC) // and not where
 	}
 	for _, c := range codes {
 		if c.is != nil && errors.Is(err, c.is) {

@@ -117,6 +117,7 @@ func TestErrors(t *testing.T) {
 		{fmt.Errorf("refs/heads/a: %w: it cannot be beside refs/heads", refs.ErrNameTaken), refs.ErrNameTaken, 409, "refs/heads/a: name is taken: it cannot be beside refs/heads"},
 		{refs.Name("x").Check(), refs.ErrBadName, 400, `bad ref name "x": it is not refs/<kind>/<name>`},
 		{fmt.Errorf("%w: %w", remote.ErrStale, objects.ErrNotFound), remote.ErrStale, 409, ""},
+		{fmt.Errorf("%w: %w", pack.ErrBadPack, &objects.DamagedError{}), pack.ErrBadPack, 422, ""},
 		{&objects.DamagedError{ID: objects.ID{1}, Reason: "x"}, objects.ErrNotFound, 404, ""},
 		{fmt.Errorf("%w: x\n\x1b[31m\xff", pack.ErrBadPack), pack.ErrBadPack, 422, "damaged pack: x  [31m?"},
 		{fmt.Errorf("refs/heads/a: %w", remote.ErrNotCommit), remote.ErrNotCommit, 422, ""},

@@ -85,8 +85,10 @@ func (r *Remote) load(ctx context.Context) (*view, error) {
 			r.see(v)
 			return v, nil
 		}
-		// Sixteen others can have been faster than we could read.
-		if !errors.Is(err, remote.ErrNotFound) || try == tries {
+		// Sixteen others can have been faster than we could read. What is damaged may
+		// have been so on its way only.
+		again := errors.Is(err, remote.ErrNotFound) && try < tries || errors.Is(err, ErrBadRoot) && try == 1
+		if !again {
 			return nil, fmt.Errorf("root %s: %w", root, err)
 		}
 	}
@@ -262,7 +264,7 @@ func (r *Remote) swap(ctx context.Context, v *view, s *State) (won bool, err err
 		return true, nil
 	case now.root == v.root:
 		return false, failed
-	case ahead > maxPast && !errors.Is(failed, remote.ErrLost):
+	case ahead > maxPast && (!errors.Is(failed, remote.ErrLost) || errors.Is(failed, remote.ErrUnsure)):
 		return false, failed // our root may have come and gone
 	case slices.Contains(now.Past, hash):
 		return true, nil

@@ -139,20 +139,25 @@ func (r *Remote) index(ctx context.Context, info IndexInfo) (*index, error) {
 	if info.Size <= wholeIndex {
 		n = info.Size
 	}
-	data, err := r.read(ctx, info.file(), 0, n)
-	if err != nil {
-		return nil, err
+	for try := 1; ; try++ {
+		data, err := r.read(ctx, info.file(), 0, n)
+		if err != nil {
+			return nil, err
+		}
+		x, err := newIndex(info, data)
+		if err == nil {
+			name := headName(info)
+			if x.body != nil {
+				name = indexName(info)
+			}
+			r.cache.write(name, data)
+			r.keep(x)
+			return x, nil
+		}
+		if try == 2 { // it may have been damaged on its way only
+			return nil, err
+		}
 	}
-	if x, err = newIndex(info, data); err != nil {
-		return nil, err
-	}
-	name := headName(info)
-	if x.body != nil {
-		name = indexName(info)
-	}
-	r.cache.write(name, data)
-	r.keep(x)
-	return x, nil
 }
 
 // keep remembers an index, as long as a root names it.

@@ -75,7 +75,8 @@ func (s *stream) Close() {
 // retry returns nil, after a while, if there is sense in trying again.
 func (r *Remote) retry(ctx context.Context, failed *int, err error) error {
 	*failed++
-	if *failed == tries || ctx.Err() != nil || errors.Is(err, remote.ErrNotFound) || errors.Is(err, remote.ErrDenied) {
+	final := errors.Is(err, remote.ErrNotFound) || errors.Is(err, remote.ErrDenied) || errors.Is(err, remote.ErrUnreachable)
+	if *failed == tries || final || ctx.Err() != nil {
 		return err
 	}
 	return pause(ctx, 3+*failed)

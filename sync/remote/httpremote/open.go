@@ -32,7 +32,8 @@ type Options struct {
 	// something every ten seconds while they are at work.
 	Patience time.Duration
 
-	// Tries is how often a request is sent, at most. Zero is 5.
+	// Tries is how often a request is sent, at most, as long as all of them together
+	// have not taken twice Patience. Zero is 5.
 	Tries int
 
 	// Pause is how long to wait, on average, before a request is sent a second

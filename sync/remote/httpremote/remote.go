@@ -29,7 +29,7 @@ type Remote struct {
 	http *http.Client
 	o    Options
 
-	relied atomic.Bool // on something that was not missing
+	relied atomic.Bool // on something that was not missing, or was uploaded
 }
 
 // Refs yields the refs that begin with prefix, of those that the server lets us
@@ -143,7 +143,11 @@ func (p *packBody) Read(b []byte) (int, error) {
 
 // Upload adds the objects of a pack.
 func (r *Remote) Upload(ctx context.Context, pack io.ReaderAt, size int64) error {
-	return r.do(ctx, wire.Upload, body{pack, size})
+	err := r.do(ctx, wire.Upload, body{pack, size})
+	if err == nil {
+		r.relied.Store(true)
+	}
+	return err
 }
 
 // Update moves refs, all or none.
@@ -164,7 +168,7 @@ func (r *Remote) Update(ctx context.Context, updates ...refs.Update) error {
 	}
 	err := r.move(ctx, updates)
 	if r.relied.Load() && errors.Is(err, objects.ErrNotFound) && !errors.Is(err, remote.ErrStale) {
-		// It was there when we asked, and has gone since.
+		// It was there, and has gone since.
 		err = fmt.Errorf("%w: %w", err, remote.ErrStale)
 	}
 	if err == nil {

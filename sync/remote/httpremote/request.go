@@ -14,8 +14,10 @@ import (
 	"net/url"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
+	"github.com/cache-tool/cache-tool/objects/pack"
 	"github.com/cache-tool/cache-tool/refs"
 	"github.com/cache-tool/cache-tool/sync/auth"
 	"github.com/cache-tool/cache-tool/sync/remote"
@@ -70,7 +72,7 @@ func (r *Remote) failed(operation string, err error) error {
 func transient(err error) bool {
 	var status *StatusError
 	if !errors.As(err, &status) {
-		return !errors.Is(err, auth.ErrUnencrypted) && !errors.Is(err, errNoServer) && !isTLS(err)
+		return !errors.Is(err, auth.ErrUnencrypted) && !errors.Is(err, ErrNoServer) && !isTLS(err)
 	}
 	switch status.Code {
 	case http.StatusRequestTimeout, http.StatusTooEarly, http.StatusTooManyRequests,
@@ -96,12 +98,16 @@ func isTLS(err error) bool {
 	return strings.Contains(err.Error(), "x509: ") || strings.Contains(err.Error(), "tls: ")
 }
 
-var (
-	// errSilent says that nothing came, or went, for too long.
-	errSilent = errors.New("the server is silent")
+// ErrNoServer says that something else is at the URL.
+var ErrNoServer = errors.New("no cache-tool server answers there")
 
-	// errNoServer says that something else is at the URL.
-	errNoServer = errors.New("no cache-tool server answers there")
+var (
+	// Why the watchdog bites: nothing came, or went, for too long; or too little.
+	errSilent = remote.Unreachable(errors.New("the server is silent"))
+	errSlow   = remote.Unreachable(errors.New("the server is too slow"))
+
+	// errHungUp is the end of a connection where an answer should begin.
+	errHungUp = fmt.Errorf("the server hangs up: %w", io.EOF)
 )
 
 // ask sends a message and parses the answer, which has at most so many bytes. One
@@ -168,12 +174,14 @@ func (r *Remote) finish(ctx context.Context, operation string, b body) error {
 
 // again calls try until it succeeds, or fails in a way that does not pass.
 func (r *Remote) again(ctx context.Context, try func() error) error {
-	for n := 1; ; n++ {
+	for a := r.attempts(); ; {
 		err := try()
-		if err == nil || n == r.o.Tries || !transient(err) || ctx.Err() != nil {
+		// What we sent is sound. If it was not when it arrived, it is sent once more.
+		changed := errors.Is(err, pack.ErrBadPack) && a.failed == 0
+		if err == nil || !transient(err) && !changed || ctx.Err() != nil {
 			return err
 		}
-		if err := r.pause(ctx, n, err); err != nil {
+		if err := a.rest(ctx, err); err != nil {
 			return err
 		}
 	}
@@ -186,14 +194,28 @@ func drop(body io.ReadCloser) {
 	body.Close()
 }
 
-// pause waits longer from try to try, and as long as the server says; never as
-// long as others do.
-func (r *Remote) pause(ctx context.Context, try int, cause error) error {
-	wait := min(30*time.Second, r.o.Pause<<min(try-1, 10))
+// attempts are those to get something done.
+type attempts struct {
+	o      *Options
+	begun  time.Time
+	failed int
+}
+
+func (r *Remote) attempts() *attempts { return &attempts{o: &r.o, begun: time.Now()} }
+
+// rest waits before another attempt, longer each time and as long as the server
+// says; never as long as others do. If there were enough of them, or they took too
+// long, that is its error.
+func (a *attempts) rest(ctx context.Context, cause error) error {
+	a.failed++
+	if a.failed >= a.o.Tries || time.Since(a.begun) > 2*a.o.Patience {
+		return remote.Unreachable(cause)
+	}
+	wait := min(30*time.Second, a.o.Pause<<min(a.failed-1, 10))
 	wait = wait/2 + rand.N(wait)
 	var status *StatusError
 	if errors.As(cause, &status) {
-		wait = max(wait, min(status.Wait, r.o.Patience))
+		wait = max(wait, min(status.Wait, a.o.Patience))
 	}
 	timer := time.NewTimer(wait)
 	defer timer.Stop()
@@ -224,7 +246,7 @@ func (r *Remote) once(ctx context.Context, operation string, b body) (io.ReadClo
 	req.Header.Set("Content-Type", wire.ContentType)
 	if b.size > 0 {
 		req.GetBody = func() (io.ReadCloser, error) {
-			return io.NopCloser(&watched{io.NewSectionReader(b, 0, b.size), watch}), nil
+			return io.NopCloser(&sent{io.NewSectionReader(b, 0, b.size), watch}), nil
 		}
 		req.Body, _ = req.GetBody()
 		req.ContentLength = b.size
@@ -240,11 +262,15 @@ func (r *Remote) once(ctx context.Context, operation string, b body) (io.ReadClo
 		if errors.As(err, &where) {
 			err = where.Err // we say ourselves where
 		}
+		if err == io.EOF {
+			err = errHungUp
+		}
 		err = watch.cause(ctx, err)
 		watch.stop()
 		return nil, err
 	}
-	body := &watchedBody{watched{resp.Body, watch}, resp.Body, ctx}
+	watch.rest(0)
+	body := &watchedBody{resp.Body, watch, ctx}
 	if resp.StatusCode != http.StatusOK || resp.Header.Get("Content-Type") != wire.ContentType {
 		defer drop(body)
 		return nil, statusError(resp, body)
@@ -265,9 +291,9 @@ func statusError(resp *http.Response, body io.Reader) error {
 	}
 	switch {
 	case resp.StatusCode >= 200 && resp.StatusCode < 300, resp.StatusCode == http.StatusNotFound, resp.StatusCode == http.StatusMethodNotAllowed:
-		e.Err = errNoServer
+		e.Err = ErrNoServer
 	case resp.StatusCode >= 300 && resp.StatusCode < 400:
-		e.Err = fmt.Errorf("%w: it sends us to %.200q", errNoServer, resp.Header.Get("Location"))
+		e.Err = fmt.Errorf("%w: it sends us to %.200q", ErrNoServer, resp.Header.Get("Location"))
 	}
 	return e
 }
@@ -283,27 +309,71 @@ func retryAfter(s string) time.Duration {
 	return 0
 }
 
-// A watchdog ends a request in which nothing moves for too long.
+// A watchdog ends a request in which nothing moves for too long, or so little that
+// it would never end. It counts while we wait for the other side, and not while we
+// are busy ourselves.
 type watchdog struct {
 	timer    *time.Timer
 	patience time.Duration
 	cancel   context.CancelCauseFunc
+
+	mu     sync.Mutex
+	waits  time.Time     // guarded by mu; since when
+	waited time.Duration // guarded by mu; before that
+	moved  int64         // guarded by mu; bytes
 }
+
+// minPace is how many bytes must move in a second, on average, once a request has
+// lasted for some time.
+const minPace = 1 << 10
 
 func newWatchdog(ctx context.Context, patience time.Duration) (*watchdog, context.Context) {
 	ctx, cancel := context.WithCancelCause(ctx)
-	w := &watchdog{patience: patience, cancel: cancel}
-	w.timer = time.AfterFunc(patience, func() { cancel(fmt.Errorf("%w for %v", errSilent, patience)) })
+	w := &watchdog{patience: patience, cancel: cancel, waits: time.Now()}
+	w.timer = time.AfterFunc(patience, w.bite)
 	// A server that is still looking says so.
 	return w, httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{
 		Got1xxResponse: func(int, textproto.MIMEHeader) error {
-			w.touch()
+			w.restart()
 			return nil
 		},
 	})
 }
 
-func (w *watchdog) touch() { w.timer.Reset(w.patience) }
+// restart says that what counts begins now.
+func (w *watchdog) restart() {
+	w.mu.Lock()
+	w.waits, w.waited, w.moved = time.Now(), 0, 0
+	w.mu.Unlock()
+	w.wait()
+}
+
+func (w *watchdog) bite() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	cause := fmt.Errorf("%w for %v", errSilent, w.patience)
+	if now := time.Since(w.waits); now < w.patience {
+		cause = fmt.Errorf("%w: %d bytes in %v", errSlow, w.moved, (w.waited + now).Round(time.Second))
+	}
+	w.cancel(cause)
+}
+
+// wait says that we wait for the other side from now on.
+func (w *watchdog) wait() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.waits = time.Now()
+	left := 5*w.patience + time.Duration(w.moved/minPace)*time.Second - w.waited
+	w.timer.Reset(max(0, min(w.patience, left)))
+}
+
+// rest says that it is our turn: n bytes have moved.
+func (w *watchdog) rest(n int) {
+	w.timer.Stop()
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.waited, w.moved = w.waited+time.Since(w.waits), w.moved+int64(n)
+}
 
 func (w *watchdog) stop() {
 	w.timer.Stop()
@@ -312,35 +382,39 @@ func (w *watchdog) stop() {
 
 // cause says why a request ended early, if it was the watchdog.
 func (w *watchdog) cause(ctx context.Context, err error) error {
-	if cause := context.Cause(ctx); errors.Is(cause, errSilent) {
+	if cause := context.Cause(ctx); errors.Is(cause, remote.ErrUnreachable) {
 		return cause
 	}
 	return err
 }
 
-// watched is a body that is being sent or read.
-type watched struct {
+// sent is a body that is being sent: the other side has taken what was read of it
+// before.
+type sent struct {
 	io.Reader
 	watch *watchdog
 }
 
-func (r *watched) Read(p []byte) (int, error) {
+func (r *sent) Read(p []byte) (int, error) {
 	n, err := r.Reader.Read(p)
 	if n > 0 {
-		r.watch.touch()
+		r.watch.rest(n)
+		r.watch.wait()
 	}
 	return n, err
 }
 
 // watchedBody is the body of an answer. Closing it ends the request.
 type watchedBody struct {
-	watched
-	body io.Closer
-	ctx  context.Context
+	io.ReadCloser
+	watch *watchdog
+	ctx   context.Context
 }
 
 func (b *watchedBody) Read(p []byte) (int, error) {
-	n, err := b.watched.Read(p)
+	b.watch.wait()
+	n, err := b.ReadCloser.Read(p)
+	b.watch.rest(n)
 	if err != nil && err != io.EOF {
 		err = b.watch.cause(b.ctx, err)
 	}
@@ -348,7 +422,7 @@ func (b *watchedBody) Read(p []byte) (int, error) {
 }
 
 func (b *watchedBody) Close() error {
-	err := b.body.Close()
+	err := b.ReadCloser.Close()
 	b.watch.stop()
 	return err
 }

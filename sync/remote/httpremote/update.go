@@ -7,6 +7,7 @@ import (
 
 	"github.com/cache-tool/cache-tool/objects"
 	"github.com/cache-tool/cache-tool/refs"
+	"github.com/cache-tool/cache-tool/sync/remote"
 	"github.com/cache-tool/cache-tool/sync/wire"
 )
 
@@ -16,7 +17,7 @@ import (
 func (r *Remote) move(ctx context.Context, updates []refs.Update) error {
 	message := wire.EncodeUpdates(updates)
 	lost := false // an answer; the server may have done it, or do it still
-	for try := 1; ; try++ {
+	for a := r.attempts(); ; {
 		err := r.doOnce(ctx, wire.Update, asBody(message))
 		if err == nil {
 			return nil
@@ -35,13 +36,13 @@ func (r *Remote) move(ctx context.Context, updates []refs.Update) error {
 				return nil
 			case now == elsewhere:
 				// Nor may it be called a conflict: it may have been done before that.
-				return fmt.Errorf("%v; an answer got lost, and the refs have moved since", err)
+				return fmt.Errorf("%v; %w, and the refs have moved since", err, remote.ErrUnsure)
 			}
 		}
-		if conflict || try == r.o.Tries || ctx.Err() != nil {
+		if conflict || ctx.Err() != nil {
 			return err
 		}
-		if err := r.pause(ctx, try, err); err != nil {
+		if err := a.rest(ctx, err); err != nil {
 			return err
 		}
 	}

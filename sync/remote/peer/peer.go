@@ -13,6 +13,7 @@ import (
 	"io"
 	"iter"
 	"math"
+	"slices"
 
 	"github.com/cache-tool/cache-tool/objects"
 	"github.com/cache-tool/cache-tool/objects/odb"
@@ -168,6 +169,17 @@ func (r *Remote) send(ctx context.Context, ids []objects.ID, o odb.ParcelOptions
 	if err != nil {
 		return nil, err
 	}
+	// Commits and trees first: where the connection breaks, they tell what else is
+	// missing, and what has come need not come again.
+	slices.SortStableFunc(parcels, func(a, b *odb.Parcel) int {
+		switch {
+		case a.Last() == b.Last():
+			return 0
+		case a.Last():
+			return -1
+		}
+		return 1
+	})
 	ctx, cancel := context.WithCancel(ctx)
 	pipe := pack.NewPipe()
 	go func() {
@@ -193,7 +205,8 @@ func (b *body) Close() error {
 	return b.Pipe.Close()
 }
 
-// Upload adds the objects of a pack, each proven.
+// Upload adds the objects of a pack, each proven, those that are here already as
+// well.
 func (r *Remote) Upload(ctx context.Context, p io.ReaderAt, size int64) error {
 	return r.add(ctx, func(b *odb.Batch) error {
 		if _, err := b.Receive(ctx, io.NewSectionReader(p, 0, size)); err != nil {
@@ -210,15 +223,14 @@ func (r *Remote) Upload(ctx context.Context, p io.ReaderAt, size int64) error {
 // Take adds what is in parcels of a store in this process. Their blocks are copied
 // as they are, and proven when they are read.
 func (r *Remote) Take(ctx context.Context, parcels []*odb.Parcel, done func(*odb.Parcel)) error {
-	return r.add(ctx, func(b *odb.Batch) error {
-		for _, p := range parcels {
-			if err := b.Adopt(ctx, p); err != nil {
-				return err
-			}
-			done(p)
+	for _, p := range parcels {
+		// One after the other, so that a push that is broken off costs one.
+		if err := r.add(ctx, func(b *odb.Batch) error { return b.Adopt(ctx, p) }); err != nil {
+			return err
 		}
-		return nil
-	})
+		done(p)
+	}
+	return nil
 }
 
 // maxWaiting is how many bytes of a pack may be recipes, and deltas of what the
@@ -226,7 +238,7 @@ func (r *Remote) Take(ctx context.Context, parcels []*odb.Parcel, done func(*odb
 const maxWaiting = 128 << 20
 
 func (r *Remote) add(ctx context.Context, fill func(*odb.Batch) error) error {
-	b, err := r.db.NewBatch(ctx, odb.BatchOptions{Waiting: maxWaiting})
+	b, err := r.db.NewBatch(ctx, odb.BatchOptions{Waiting: maxWaiting, ProveKnown: true})
 	if err != nil {
 		return err
 	}

@@ -10,6 +10,7 @@ import (
 	"github.com/cache-tool/cache-tool/objects"
 	"github.com/cache-tool/cache-tool/objects/odb"
 	"github.com/cache-tool/cache-tool/objects/pack"
+	"github.com/cache-tool/cache-tool/objects/reach"
 	"github.com/cache-tool/cache-tool/refs"
 	"github.com/cache-tool/cache-tool/sync/remote"
 	"github.com/cache-tool/cache-tool/sync/remote/peer"
@@ -161,7 +162,7 @@ func TestUpdateWantsAll(t *testing.T) {
 	}
 }
 
-func TestReached(t *testing.T) {
+func TestReach(t *testing.T) {
 	h := newHistory()
 	r := fresh(t)().(*peer.Remote)
 	chunk := remotetest.Item{Type: pack.Chunk, Body: bytes.Repeat([]byte("x"), 70_000)}
@@ -178,19 +179,56 @@ func TestReached(t *testing.T) {
 		{[]objects.ID{h.commits[1].ID()}, []objects.ID{h.blobs[0].ID(), h.shared.ID(), h.commits[0].ID()}, []objects.ID{h.blobs[2].ID(), h.commits[2].ID(), big, chunk.ID()}},
 		{[]objects.ID{tree.ID(), h.commits[0].ID()}, []objects.ID{big, chunk.ID(), h.blobs[0].ID()}, []objects.ID{h.blobs[1].ID(), {1}}},
 	} {
-		set, err := r.Reached(t.Context(), tt.tips)
-		if err != nil {
-			t.Fatal(err)
+		set := new(reach.Set)
+		visited := map[objects.ID]int{}
+		for range 2 { // the second time there is nothing new
+			if err := r.Reach(t.Context(), tt.tips, set, func(id objects.ID) error { visited[id]++; return nil }); err != nil {
+				t.Fatal(err)
+			}
 		}
 		for _, id := range tt.yes {
-			if !set.Has(id) {
-				t.Errorf("%v do not reach %s", tt.tips, id.Short())
+			if !set.Has(id) || visited[id] != 1 {
+				t.Errorf("%v do not reach %s, visited %d times", tt.tips, id.Short(), visited[id])
 			}
 		}
 		for _, id := range tt.no {
-			if set.Has(id) {
+			if set.Has(id) || visited[id] > 0 {
 				t.Errorf("%v reach %s", tt.tips, id.Short())
 			}
+		}
+	}
+	stop := errors.New("stop")
+	if err := r.Reach(t.Context(), []objects.ID{tree.ID()}, new(reach.Set), func(id objects.ID) error {
+		if id == chunk.ID() {
+			return stop
+		}
+		return nil
+	}); !errors.Is(err, stop) {
+		t.Errorf("%v", err)
+	}
+}
+
+func TestCovers(t *testing.T) {
+	h := newHistory()
+	r := fresh(t)().(*peer.Remote)
+	remotetest.Upload(t, r, h.all()...)
+	other := remotetest.Commit(7, h.trees[0])
+	remotetest.Upload(t, r, other)
+	for _, tt := range []struct {
+		tips, old []objects.ID
+		want      bool
+	}{
+		{[]objects.ID{h.commits[2].ID()}, nil, true},
+		{[]objects.ID{h.commits[2].ID()}, []objects.ID{h.commits[0].ID(), h.commits[1].ID(), h.commits[2].ID()}, true},
+		{[]objects.ID{h.commits[1].ID()}, []objects.ID{h.commits[2].ID()}, false},
+		{[]objects.ID{h.commits[2].ID()}, []objects.ID{other.ID()}, false},
+		{[]objects.ID{h.commits[2].ID(), other.ID()}, []objects.ID{other.ID(), h.commits[0].ID()}, true},
+		{nil, []objects.ID{h.commits[0].ID()}, false},
+		{[]objects.ID{h.commits[2].ID()}, []objects.ID{{1}}, false},
+		{[]objects.ID{h.commits[2].ID()}, []objects.ID{h.trees[0].ID()}, false}, // no commit
+	} {
+		if got, err := r.Covers(t.Context(), tt.tips, tt.old); err != nil || got != tt.want {
+			t.Errorf("%v over %v: %v, %v", tt.tips, tt.old, got, err)
 		}
 	}
 }

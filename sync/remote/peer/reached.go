@@ -2,6 +2,7 @@ package peer
 
 import (
 	"context"
+	"errors"
 
 	"github.com/cache-tool/cache-tool/objects"
 	"github.com/cache-tool/cache-tool/objects/reach"
@@ -10,41 +11,67 @@ import (
 // someBlobs is how many blobs are looked at together for their chunks.
 const someBlobs = 8 << 10
 
-// Reached returns all that tips lead to: objects, and the chunks of big blobs.
-// What is missing may be in it or not. It costs as much as there is.
-func (r *Remote) Reached(ctx context.Context, tips []objects.ID) (*reach.Set, error) {
+// Reach adds to seen all that tips lead to: objects, and the chunks of big blobs.
+// What is in seen before is not looked into. Visit, if it is not nil, is called
+// for each id that is new there, and an error of it ends the walk. What is missing
+// may get into seen or not.
+func (r *Remote) Reach(ctx context.Context, tips []objects.ID, seen *reach.Set, visit func(objects.ID) error) error {
 	shallow, err := r.shallow()
 	if err != nil {
-		return nil, err
+		return err
 	}
-	reached := new(reach.Set)
+	if visit == nil {
+		visit = func(objects.ID) error { return nil }
+	}
 	var blobs []objects.ID
-	look := func() error {
+	chunks := func() error {
 		err := r.db.Chunks(ctx, blobs, func(_, chunk objects.ID) error {
-			reached.Add(chunk) // no object has the id of a chunk
-			return nil
+			if !seen.Add(chunk) { // no object has the id of a chunk
+				return nil
+			}
+			return visit(chunk)
 		})
 		blobs = blobs[:0]
 		return err
 	}
 	err = reach.Walk(ctx, r.db, tips, reach.Options{
-		Seen:       reached,
+		Seen:       seen,
 		Unplaced:   true,
 		CheckBlobs: true, // a blob that is not there has no chunks
 		Shallow:    func(id objects.ID) bool { return shallow[id] },
 		Missing:    func(reach.Missing) error { return nil },
 		Visit: func(id objects.ID, k objects.Kind) error {
-			if k != objects.Blob {
-				return nil
+			if err := visit(id); err != nil || k != objects.Blob {
+				return err
 			}
 			if blobs = append(blobs, id); len(blobs) == someBlobs {
-				return look()
+				return chunks()
 			}
 			return nil
 		},
 	})
-	if err == nil {
-		err = look()
+	if err != nil {
+		return err
 	}
-	return reached, err
+	return chunks()
+}
+
+// Covers reports whether tips lead to all that the commits old lead to. It may say
+// that they do not where they do.
+func (r *Remote) Covers(ctx context.Context, tips, old []objects.ID) (bool, error) {
+	shallow, err := r.shallow()
+	if err != nil {
+		return false, err
+	}
+	beyond := errors.New("there is a commit beyond them")
+	err = reach.Since(ctx, r.db, old, tips, reach.Options{
+		Commits: true,
+		Shallow: func(id objects.ID) bool { return shallow[id] },
+		Visit:   func(objects.ID, objects.Kind) error { return beyond },
+		Missing: func(reach.Missing) error { return beyond },
+	})
+	if errors.Is(err, beyond) {
+		return false, nil
+	}
+	return err == nil, err
 }

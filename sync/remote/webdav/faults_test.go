@@ -26,6 +26,7 @@ import (
 	"github.com/cache-tool/cache-tool/sync/remote/bucket"
 	"github.com/cache-tool/cache-tool/sync/remote/remotetest"
 	"github.com/cache-tool/cache-tool/sync/remote/webdav"
+	"github.com/cache-tool/cache-tool/sync/remote/webdav/davtest"
 )
 
 // roundTripper is a network that somebody has thought up.
@@ -104,15 +105,15 @@ func (broken) Read([]byte) (int, error) { return 0, syscall.ECONNRESET }
 // TestEveryRequestFails lets the first request of each method and kind fail, in
 // each way: everything comes right by itself.
 func TestEveryRequestFails(t *testing.T) {
-	for _, s := range servers {
-		if s.name != "lighttpd" && !test.Soak() {
+	for _, s := range davtest.Servers {
+		if s.Name != "lighttpd" && !test.Soak() {
 			continue
 		}
-		t.Run(s.name, func(t *testing.T) {
+		t.Run(s.Name, func(t *testing.T) {
 			t.Parallel()
-			url := s.start(t).url
+			url := s.Start(t).URL
 			for name, fault := range faults {
-				t.Run(name, func(t *testing.T) { testEveryRequest(t, newBucket(url), fault) })
+				t.Run(name, func(t *testing.T) { testEveryRequest(t, davtest.NewBucket(url), fault) })
 			}
 		})
 	}
@@ -155,11 +156,11 @@ func testEveryRequest(t *testing.T, url string, fault func(*http.Request, http.R
 // TestRaceWithFaults lets clients race while a tenth of their requests fail in
 // some way: whatever they were told, what was acknowledged is there.
 func TestRaceWithFaults(t *testing.T) {
-	for _, s := range servers {
-		t.Run(s.name, func(t *testing.T) {
+	for _, s := range davtest.Servers {
+		t.Run(s.Name, func(t *testing.T) {
 			t.Parallel()
-			url := s.start(t).url
-			at := newBucket(url)
+			url := s.Start(t).URL
+			at := davtest.NewBucket(url)
 			flaky := webdav.Options{Pause: time.Millisecond, Wrap: func(next http.RoundTripper) http.RoundTripper {
 				return roundTripper(func(req *http.Request) (*http.Response, error) {
 					if rand.IntN(10) == 0 {
@@ -217,11 +218,11 @@ func raceWithFaults(t *testing.T, flaky func() remote.Bucket, good remote.Bucket
 
 // TestKilled kills the server again and again while clients push.
 func TestKilled(t *testing.T) {
-	for _, s := range servers {
-		t.Run(s.name, func(t *testing.T) {
+	for _, s := range davtest.Servers {
+		t.Run(s.Name, func(t *testing.T) {
 			t.Parallel()
-			server := s.start(t)
-			at := newBucket(server.url)
+			server := s.Start(t)
+			at := davtest.NewBucket(server.URL)
 			done := make(chan struct{})
 			var killer sync.WaitGroup
 			killer.Go(func() {
@@ -231,8 +232,8 @@ func TestKilled(t *testing.T) {
 						return
 					case <-time.After(rand.N(300 * time.Millisecond)):
 					}
-					server.stop(syscall.SIGKILL)
-					for !server.run(t) && !t.Failed() {
+					server.Stop(syscall.SIGKILL)
+					for !server.Run(t) && !t.Failed() {
 						t.Log("once more")
 					}
 				}
@@ -246,7 +247,7 @@ func TestKilled(t *testing.T) {
 }
 
 func TestAuth(t *testing.T) {
-	url := servers[0].start(t).url
+	url := davtest.Servers[0].Start(t).URL
 	for _, dir := range []string{"basic", "digest"} {
 		for _, tt := range []struct {
 			user string
@@ -259,7 +260,7 @@ func TestAuth(t *testing.T) {
 			{"", webdav.Options{}, false},
 			{"", webdav.Options{Credentials: auth.Credentials{Token: "secret"}}, false},
 		} {
-			b := open(t, strings.Replace(url, "//", "//"+tt.user, 1)+dir+fmt.Sprintf("/b%d", buckets.Add(1)), tt.o)
+			b := open(t, davtest.NewBucket(strings.Replace(url, "//", "//"+tt.user, 1)+dir+"/"), tt.o)
 			data := bytes.Repeat([]byte("x"), 2<<20)
 			err := b.Put(t.Context(), "packs/a", bytes.NewReader(data), int64(len(data)))
 			_, rootErr := b.Root(t.Context())
@@ -274,7 +275,7 @@ func TestAuth(t *testing.T) {
 
 // TestNetrc: credentials need not be in a URL.
 func TestNetrc(t *testing.T) {
-	url := servers[0].start(t).url
+	url := davtest.Servers[0].Start(t).URL
 	name := filepath.Join(t.TempDir(), "netrc")
 	os.WriteFile(name, []byte("machine 127.0.0.1 login u password p\n"), 0o600)
 	t.Setenv("NETRC", name)

@@ -47,26 +47,33 @@ func propfind(url, depth string) request {
 // maxListing bounds the answer to PROPFIND: half a million files.
 const maxListing = 256 << 20
 
+// ErrNoServer says that something else is at the URL.
+var ErrNoServer = errors.New("this is no WebDAV server")
+
 // propfind lists the files in a collection, by the last parts of their names.
 func (b *Bucket) propfind(ctx context.Context, dir string) ([]remote.Info, error) {
-	for try := 1; ; try++ {
+	for a := b.attempts(); ; {
 		resp, err := b.send(ctx, propfind(b.at(dir), "1"))
+		if c := code(err); c == http.StatusMethodNotAllowed || c == http.StatusNotImplemented {
+			return nil, fmt.Errorf("%w: %w", err, ErrNoServer)
+		}
 		if err != nil {
 			return nil, err
 		}
 		if resp.StatusCode != http.StatusMultiStatus {
 			drop(resp)
-			return nil, fmt.Errorf("PROPFIND %s: %s: this is no WebDAV server", b.at(dir), resp.Status)
+			return nil, fmt.Errorf("PROPFIND %s: %s: %w", b.at(dir), resp.Status, ErrNoServer)
 		}
 		all, err := parseListing(resp.Body)
 		resp.Body.Close()
-		if err == nil || try == b.o.Tries || ctx.Err() != nil {
-			if err != nil {
-				err = fmt.Errorf("PROPFIND %s: %w", b.at(dir), err)
-			}
-			return all, err
+		if err == nil {
+			return all, nil
 		}
-		if err := b.pause(ctx, try, err); err != nil {
+		err = fmt.Errorf("PROPFIND %s: %w", b.at(dir), err)
+		if ctx.Err() != nil || errors.Is(err, remote.ErrUnreachable) {
+			return nil, err
+		}
+		if err := a.rest(ctx, err); err != nil {
 			return nil, err
 		}
 	}
@@ -142,7 +149,7 @@ func (b *Bucket) Swap(ctx context.Context, old, next remote.Root) error {
 		return err
 	}
 	doubt := false // an attempt may have been made of which we know nothing
-	for try := 1; ; try++ {
+	for a := b.attempts(); ; {
 		var err error
 		if old.IsZero() {
 			err = b.makeRoot(ctx, next)
@@ -159,16 +166,20 @@ func (b *Bucket) Swap(ctx context.Context, old, next remote.Root) error {
 		switch done, lost := remote.Settle(old, next, is); {
 		case done:
 			return nil
+		case lost != nil && !doubt && code(err) == http.StatusInternalServerError:
+			// Apache's word for who comes too late. But that of others after they have done
+			// it, too.
+			return fmt.Errorf("swap of root %s: %w (%w)", old, remote.ErrLost, lost)
 		case lost != nil && !doubt && refused(err):
 			return fmt.Errorf("swap of root %s: %w", old, remote.ErrLost)
 		case lost != nil:
 			return fmt.Errorf("%w (%w)", lost, err)
 		}
 		doubt = doubt || !refused(err)
-		if try == b.o.Tries || !transient(err) && !errors.Is(err, remote.ErrNotFound) {
+		if !transient(err) && !errors.Is(err, remote.ErrNotFound) {
 			return err
 		}
-		if err := b.pause(ctx, try, err); err != nil {
+		if err := a.rest(ctx, err); err != nil {
 			return err
 		}
 	}
@@ -186,6 +197,9 @@ func rootFile(r remote.Root) string { return rootDir + "/" + r.String() }
 // settled reads the root, even if nobody waits for the swap any more: what
 // happened decides what the caller is told.
 func (b *Bucket) settled(ctx context.Context) (remote.Root, error) {
+	if ctx.Err() == nil {
+		return b.Root(ctx)
+	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), min(b.o.Patience, 15*time.Second))
 	defer cancel()
 	return b.Root(ctx)

@@ -26,6 +26,7 @@ import (
 	"path"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/cache-tool/cache-tool/sync/auth"
@@ -47,7 +48,8 @@ type Options struct {
 	// Patience is how long a server may be silent. Zero is a minute.
 	Patience time.Duration
 
-	// Tries is how often a request is sent, at most. Zero is 5.
+	// Tries is how often a request is sent, at most, as long as all of them together
+	// have not taken twice Patience. Zero is 5.
 	Tries int
 
 	// Pause is how long to wait, on average, before a request is sent a second
@@ -63,6 +65,8 @@ type Bucket struct {
 	base *url.URL // ends in a slash, without credentials
 	http *http.Client
 	o    Options
+
+	behindProxy atomic.Bool // which encrypts, and the server does not know
 
 	mu   sync.Mutex
 	made map[string]bool // guarded by mu; collections that are there
@@ -244,7 +248,7 @@ func (b *Bucket) Put(ctx context.Context, name string, body io.ReaderAt, size in
 	}
 	dir := path.Dir(name) + "/"
 	tmp := dir + pending()
-	for try := 1; ; try++ {
+	for a := b.attempts(); ; {
 		err := b.upload(ctx, tmp, dir, body, size)
 		if err == nil {
 			err = b.move(ctx, tmp, name, "T")
@@ -257,11 +261,11 @@ func (b *Bucket) Put(ctx context.Context, name string, body io.ReaderAt, size in
 		if !errors.Is(err, remote.ErrDenied) && b.holds(ctx, name, size) {
 			return nil
 		}
-		if try == b.o.Tries || !(transient(err) || errors.Is(err, remote.ErrNotFound)) {
+		if !transient(err) && !errors.Is(err, remote.ErrNotFound) {
 			b.tidy(ctx, tmp)
 			return err
 		}
-		if err := b.pause(ctx, try, err); err != nil {
+		if err := a.rest(ctx, err); err != nil {
 			b.tidy(ctx, tmp)
 			return err
 		}
@@ -332,10 +336,23 @@ func (b *Bucket) isThere(ctx context.Context, u *url.URL) bool {
 
 // move gives a file or collection another name, once.
 func (b *Bucket) move(ctx context.Context, from, to, overwrite string) error {
-	return b.doOnce(ctx, request{method: "MOVE", url: b.at(from), header: map[string]string{
-		"Destination": b.at(to), // a path alone is not enough for Apache
-		"Overwrite":   overwrite,
-	}})
+	move := func(to string) error {
+		return b.doOnce(ctx, request{method: "MOVE", url: b.at(from), header: map[string]string{
+			"Destination": to, // a path alone is not enough for Apache
+			"Overwrite":   overwrite,
+		}})
+	}
+	// A server behind a proxy that encrypts does not know that it is called https.
+	plain := strings.Replace(b.at(to), "https:", "http:", 1)
+	if b.behindProxy.Load() {
+		return move(plain)
+	}
+	err := move(b.at(to))
+	if c := code(err); b.base.Scheme == "https" && (c == http.StatusBadGateway || c == http.StatusBadRequest) && move(plain) == nil {
+		b.behindProxy.Store(true)
+		return nil
+	}
+	return err
 }
 
 // holds reports whether a file is there and has size bytes.

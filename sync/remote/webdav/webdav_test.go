@@ -9,6 +9,7 @@ import (
 	"github.com/cache-tool/cache-tool/sync/remote/bucket"
 	"github.com/cache-tool/cache-tool/sync/remote/remotetest"
 	"github.com/cache-tool/cache-tool/sync/remote/webdav"
+	"github.com/cache-tool/cache-tool/sync/remote/webdav/davtest"
 )
 
 func TestMain(m *testing.M) {
@@ -29,19 +30,19 @@ func open(t testing.TB, url string, o webdav.Options) *webdav.Bucket {
 }
 
 func TestServers(t *testing.T) {
-	for _, s := range servers {
-		t.Run(s.name, func(t *testing.T) {
+	for _, s := range davtest.Servers {
+		t.Run(s.Name, func(t *testing.T) {
 			t.Parallel()
-			url := s.start(t).url
+			url := s.Start(t).URL
 			t.Run("Bucket", func(t *testing.T) {
 				remotetest.RunBucket(t, func(t *testing.T) func() remote.Bucket {
-					at := newBucket(url)
+					at := davtest.NewBucket(url)
 					return func() remote.Bucket { return open(t, at, webdav.Options{}) }
 				})
 			})
 			t.Run("Remote", func(t *testing.T) {
 				remotetest.RunRemote(t, func(t *testing.T) func() remote.Remote {
-					at := newBucket(url)
+					at := davtest.NewBucket(url)
 					return func() remote.Remote { return bucket.Open(open(t, at, webdav.Options{})) }
 				})
 			})

@@ -1,4 +1,6 @@
-package webdav_test
+// Package davtest runs WebDAV servers for tests: those of Debian, each on a port
+// of its own.
+package davtest
 
 import (
 	"fmt"
@@ -16,9 +18,9 @@ import (
 	"time"
 )
 
-// A server is one of Debian's, run for a test on a port of its own.
-type server struct {
-	name    string
+// A Server is one that can be started. One that is not installed skips the test.
+type Server struct {
+	Name    string
 	program string
 	needs   []string // files without which it is not to be had
 	config  func(dir string, port int) string
@@ -37,9 +39,10 @@ const (
 	digestFile = "u:cache:938f724755798c615d1be0215a5611de\n"
 )
 
-var servers = []server{
+// Servers are those that there may be.
+var Servers = []Server{
 	{
-		name: "apache", program: "apache2", needs: []string{apacheModules + "mod_dav_fs.so"},
+		Name: "apache", program: "apache2", needs: []string{apacheModules + "mod_dav_fs.so"},
 		config: func(dir string, port int) string {
 			config := ""
 			for _, m := range strings.Fields("mpm_event authn_core authn_file authz_core authz_user auth_basic auth_digest dav dav_fs") {
@@ -79,7 +82,7 @@ DocumentRoot %[1]s/data
 		args: func(_, config string, _ int) []string { return []string{"-f", config, "-DFOREGROUND"} },
 	},
 	{
-		name: "nginx", program: "nginx", needs: []string{nginxDavExt},
+		Name: "nginx", program: "nginx", needs: []string{nginxDavExt},
 		config: func(dir string, port int) string {
 			as := ""
 			if os.Getuid() == 0 {
@@ -107,7 +110,7 @@ http {
 		},
 	},
 	{
-		name: "lighttpd", program: "lighttpd", needs: []string{lighttpdDav},
+		Name: "lighttpd", program: "lighttpd", needs: []string{lighttpdDav},
 		config: func(dir string, port int) string {
 			return fmt.Sprintf(`
 server.modules = ("mod_webdav")
@@ -122,27 +125,38 @@ webdav.activate = "enable"
 		args: func(_, config string, _ int) []string { return []string{"-D", "-f", config} },
 	},
 	{
-		name: "rclone", program: "rclone",
+		Name: "rclone", program: "rclone",
 		args: func(dir, _ string, port int) []string {
 			return []string{"serve", "webdav", dir + "/data", "--addr", fmt.Sprintf("127.0.0.1:%d", port), "--config", "", "--log-level", "ERROR"}
 		},
 	},
 }
 
-// A running server.
-type running struct {
-	url  string
-	data string // the directory that it serves
+// A Running server.
+type Running struct {
+	URL  string // ends in a slash
+	Data string // the directory that it serves
 
-	server
+	Server
 	program, dir string
 	port         int
 	process      *exec.Cmd
 	exited       chan struct{}
 }
 
-// start runs the server until the test ends.
-func (s server) start(t *testing.T) *running {
+// Start runs the server until the test ends.
+func (s Server) Start(t testing.TB) *Running {
+	t.Helper()
+	base := ""
+	if _, err := os.Stat("/dev/shm"); err == nil {
+		base = "/dev/shm"
+	}
+	return s.StartIn(t, base)
+}
+
+// StartIn is Start with all that the server writes in a new directory in base. One
+// that gives up root must be able to get there.
+func (s Server) StartIn(t testing.TB, base string) *Running {
 	t.Helper()
 	program, err := exec.LookPath(s.program)
 	if err != nil {
@@ -155,26 +169,22 @@ func (s server) start(t *testing.T) *running {
 			t.Skipf("%s has no WebDAV here: %v", s.program, err)
 		}
 	}
-	dir := serverDir(t)
-	r := &running{server: s, program: program, dir: dir, data: filepath.Join(dir, "data")}
-	t.Cleanup(func() { r.stop(syscall.SIGTERM) })
+	dir := serverDir(t, base)
+	r := &Running{Server: s, program: program, dir: dir, Data: filepath.Join(dir, "data")}
+	t.Cleanup(func() { r.Stop(syscall.SIGTERM) })
 	for range 5 { // somebody else may take the port that was free
 		r.port = freePort(t)
-		if r.run(t) {
+		if r.Run(t) {
 			return r
 		}
 	}
 	log, _ := os.ReadFile(filepath.Join(dir, "error.log"))
-	t.Fatalf("%s does not start: %s", s.name, log)
+	t.Fatalf("%s does not start: %s", s.Name, log)
 	return nil
 }
 
 // serverDir makes a directory that a server which gives up root can use.
-func serverDir(t *testing.T) string {
-	base := ""
-	if _, err := os.Stat("/dev/shm"); err == nil {
-		base = "/dev/shm"
-	}
+func serverDir(t testing.TB, base string) string {
 	dir, err := os.MkdirTemp(base, "cache-tool-test-")
 	if err != nil {
 		t.Fatal(err)
@@ -196,7 +206,7 @@ func serverDir(t *testing.T) string {
 	return dir
 }
 
-func freePort(t *testing.T) int {
+func freePort(t testing.TB) int {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -205,8 +215,8 @@ func freePort(t *testing.T) int {
 	return l.Addr().(*net.TCPAddr).Port
 }
 
-// run starts the server, and reports whether it answers.
-func (r *running) run(t *testing.T) bool {
+// Run starts the server, and reports whether it answers.
+func (r *Running) Run(t testing.TB) bool {
 	config := filepath.Join(r.dir, "config")
 	if r.config != nil {
 		if err := os.WriteFile(config, []byte(r.config(r.dir, r.port)), 0o644); err != nil {
@@ -227,25 +237,25 @@ func (r *running) run(t *testing.T) bool {
 		close(exited)
 	}()
 	r.process, r.exited = cmd, exited
-	r.url = fmt.Sprintf("http://127.0.0.1:%d/", r.port)
+	r.URL = fmt.Sprintf("http://127.0.0.1:%d/", r.port)
 	for range 100 {
 		select {
 		case <-exited:
 			return false
 		case <-time.After(50 * time.Millisecond):
 		}
-		if resp, err := http.Get(r.url); err == nil {
+		if resp, err := http.Get(r.URL); err == nil {
 			resp.Body.Close()
 			return true
 		}
 	}
-	r.stop(syscall.SIGKILL)
+	r.Stop(syscall.SIGKILL)
 	return false
 }
 
-// stop sends the server a signal and waits for its end. SIGKILL goes to its
+// Stop sends the server a signal and waits for its end. SIGKILL goes to its
 // children too, which are alone with it in its group.
-func (r *running) stop(sig syscall.Signal) {
+func (r *Running) Stop(sig syscall.Signal) {
 	if r.process == nil {
 		return
 	}
@@ -265,6 +275,6 @@ func (r *running) stop(sig syscall.Signal) {
 
 var buckets atomic.Int64
 
-// newBucket returns the URL of a bucket that nobody has used, and that is not
+// NewBucket returns the URL of a bucket that nobody has used, and that is not
 // there, nor what is above it.
-func newBucket(url string) string { return fmt.Sprintf("%sa%d/b c", url, buckets.Add(1)) }
+func NewBucket(url string) string { return fmt.Sprintf("%sa%d/b c", url, buckets.Add(1)) }
