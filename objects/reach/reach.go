@@ -34,6 +34,10 @@ type Options struct {
 	// for each, which is too much where many are missing and nobody will be told.
 	Unplaced bool
 
+	// Beside is told by Since of trees that the other side has in the place of those
+	// that are new. It may be told twice.
+	Beside func(tree objects.ID)
+
 	// Shallow reports whether a commit's parents were cut off.
 	Shallow func(commit objects.ID) bool
 

@@ -42,10 +42,11 @@ type painted struct {
 	unwanted bool // missing
 }
 
-// A pair is a tree, and those that the other side has in its place.
+// A pair is a tree, and those that are in its place in other commits.
 type pair struct {
 	n     *node
 	bases []objects.ID
+	old   bool // the other side has all of the bases
 }
 
 // someBases is how many trees are compared with that have no parent.
@@ -185,17 +186,19 @@ func (s *since) commit(ctx context.Context, c *painted) error {
 		return err
 	}
 	var bases []objects.ID
+	old := true
 	if s.o.Shallow == nil || !s.o.Shallow(c.id) {
 		for _, p := range c.body.Parents {
 			if parent := s.commits[p]; parent != nil && !parent.unwanted {
 				bases = append(bases, parent.body.Tree)
+				old = old && parent.old
 			}
 		}
 	}
 	if len(bases) == 0 {
 		bases = s.trees
 	}
-	s.beside(&node{id: c.body.Tree, kind: objects.Tree, from: n}, bases)
+	s.beside(&node{id: c.body.Tree, kind: objects.Tree, from: n}, bases, old)
 	for len(s.pairs) > 0 {
 		p := s.pairs[len(s.pairs)-1]
 		s.pairs = s.pairs[:len(s.pairs)-1]
@@ -206,14 +209,14 @@ func (s *since) commit(ctx context.Context, c *painted) error {
 	return nil
 }
 
-func (s *since) beside(n *node, bases []objects.ID) {
+func (s *since) beside(n *node, bases []objects.ID, old bool) {
 	for _, b := range bases {
 		if b == n.id {
 			return
 		}
 	}
 	if s.o.Seen.Add(n.id) {
-		s.pairs = append(s.pairs, pair{n, bases})
+		s.pairs = append(s.pairs, pair{n, bases, old})
 	}
 }
 
@@ -230,6 +233,9 @@ func (s *since) compare(ctx context.Context, p pair) error {
 			names[e.Name] = e
 		}
 		bases = append(bases, names)
+		if p.old && s.o.Beside != nil {
+			s.o.Beside(id)
+		}
 	}
 	if len(bases) == 0 {
 		return s.take(ctx, p.n)
@@ -258,7 +264,7 @@ func (s *since) compare(ctx context.Context, p pair) error {
 		switch {
 		case known:
 		case n.kind == objects.Tree && len(below) > 0:
-			s.beside(n, below)
+			s.beside(n, below, p.old)
 		default:
 			if err := s.add(ctx, n); err != nil {
 				return err

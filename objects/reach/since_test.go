@@ -161,3 +161,34 @@ func TestMissingUnplaced(t *testing.T) {
 		}
 	}
 }
+
+// Who is told what stands beside new trees may send these as differences to that: it
+// must be what the other side has, and no commit that is new itself.
+func TestSinceBeside(t *testing.T) {
+	g := newGraph()
+	a := func(text string) objects.ID { return g.tree(file("1", g.blob("1")), file("2", g.blob(text))) }
+	root := func(text string) objects.ID { return g.tree(dir("a", a(text)), dir("b", g.tree(file("x", g.blob("x"))))) }
+	first := g.commit("first", root("old"))
+	second := g.commit("second", root("new"), first)
+	third := g.commit("third", root("newest"), second)
+	for _, tt := range []struct {
+		tip, have objects.ID
+		want      []objects.ID
+	}{
+		{second, first, []objects.ID{root("old"), a("old")}},
+		{third, first, []objects.ID{root("old"), a("old")}},
+		{third, second, []objects.ID{root("new"), a("new")}},
+		{third, third, nil},
+	} {
+		got := map[objects.ID]bool{}
+		since(t, g, []objects.ID{tt.tip}, []objects.ID{tt.have}, reach.Options{Beside: func(id objects.ID) { got[id] = true }})
+		if len(got) != len(tt.want) {
+			t.Errorf("%d trees, want %d", len(got), len(tt.want))
+		}
+		for _, id := range tt.want {
+			if !got[id] {
+				t.Errorf("not told of %s", id)
+			}
+		}
+	}
+}

@@ -111,13 +111,13 @@ func (r *Remote) MissingBases(ctx context.Context, ids []objects.ID) ([]objects.
 
 // Fetch returns a pack with what q asks for.
 func (r *Remote) Fetch(ctx context.Context, q remote.Request) (io.ReadCloser, error) {
-	ids, err := r.extent(ctx, q)
-	if err != nil {
-		return nil, err
-	}
-	have := map[objects.ID]bool{}
+	have := map[objects.ID]bool{} // trees, of those that may be bases of others
 	for _, id := range q.Have {
 		have[id] = true
+	}
+	ids, err := r.extent(ctx, q, have)
+	if err != nil {
+		return nil, err
 	}
 	return r.send(ctx, ids, odb.ParcelOptions{
 		Size:       math.MaxInt64, // they go into one pack
@@ -126,8 +126,8 @@ func (r *Remote) Fetch(ctx context.Context, q remote.Request) (io.ReadCloser, er
 	})
 }
 
-// extent returns what a request comes to.
-func (r *Remote) extent(ctx context.Context, q remote.Request) ([]objects.ID, error) {
+// extent returns what a request comes to, and adds to have what it finds out.
+func (r *Remote) extent(ctx context.Context, q remote.Request, have map[objects.ID]bool) ([]objects.ID, error) {
 	if q.Extent == remote.Only {
 		return q.Want, ctx.Err()
 	}
@@ -138,6 +138,7 @@ func (r *Remote) extent(ctx context.Context, q remote.Request) ([]objects.ID, er
 	var ids []objects.ID
 	err = reach.Since(ctx, r.db, q.Want, q.Have, reach.Options{
 		Commits: q.Extent == remote.History,
+		Beside:  func(tree objects.ID) { have[tree] = true },
 		Shallow: func(id objects.ID) bool { return shallow[id] },
 		Visit: func(id objects.ID, _ objects.Kind) error {
 			if id != objects.EmptyTree {
