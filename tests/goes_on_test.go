@@ -41,9 +41,9 @@ func bigWork(t *testing.T, h *host, seed uint64, packs int) {
 // TestPushGoesOn interrupts a push of several packs, by SIGINT and SIGKILL, again and
 // again at another moment. It goes on each time, and sends little twice.
 func TestPushGoesOn(t *testing.T) {
-	names := []string{"path", "serve"}
+	names := []string{"serve"}
 	if test.Soak() {
-		names = append(names, "bucket", "apache", "nginx", "lighttpd", "rclone")
+		names = append(names, "path", "bucket", "apache", "nginx", "lighttpd", "rclone")
 	}
 	for _, p := range placesNamed(names...) {
 		t.Run(p.name, func(t *testing.T) {
@@ -114,7 +114,7 @@ func TestPushGoesOn(t *testing.T) {
 			}
 			rest := movedBy(t, h.must("--json", "push"))
 			t.Logf("interrupted %d times; of %d bytes %d were left", interrupted, whole.Bytes, rest.Bytes)
-			if n != nil && rest.Bytes > whole.Bytes*2/3 {
+			if n != nil && rest.Bytes > whole.Bytes*5/6 {
 				t.Errorf("it sends %d bytes of %d, though packs have arrived", rest.Bytes, whole.Bytes)
 			}
 			if again := movedBy(t, h.must("--json", "push")); again.Bytes > 0 || again.Packs > 0 {
@@ -168,7 +168,8 @@ func TestPullGoesOn(t *testing.T) {
 						return
 					}
 					x.slowly(r, func(piece int) {
-						if came.Add(int64(piece)) > whole.Bytes*2/3 {
+						// Once: a second signal ends it at once.
+						if now := came.Add(int64(piece)); now > whole.Bytes*5/6 && now-int64(piece) <= whole.Bytes*5/6 {
 							<-started
 							cmd.Process.Signal(syscall.SIGINT)
 						}
@@ -186,8 +187,8 @@ func TestPullGoesOn(t *testing.T) {
 			h.sound()
 			rest := movedBy(t, h.must("--json", "pull", "--all", "--tags"))
 			t.Logf("of %d bytes %d came after the interruption", whole.Bytes, rest.Bytes)
-			if rest.Bytes > whole.Bytes*3/4 {
-				t.Errorf("%d bytes of %d come again", rest.Bytes, whole.Bytes)
+			if rest.Bytes > whole.Bytes*2/3 {
+				t.Errorf("%d bytes of %d come after the interruption", rest.Bytes, whole.Bytes)
 			}
 			h.sound()
 			same(t, first.work("big"), h.restored("big5", "big"))

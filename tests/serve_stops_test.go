@@ -66,6 +66,7 @@ func slowLine(t *testing.T, url string, pause time.Duration) (slow string, came 
 // takes nothing more, but what it has begun it ends; and what it could not end goes
 // on when it is there again.
 func TestServeStops(t *testing.T) {
+	t.Parallel()
 	s := startServe(t)
 	first := s.connected(t)
 	write(t, first.work("big"), noise(1, 8<<20))

@@ -20,6 +20,7 @@ import (
 // machines, again and again. What was acknowledged is there, what was not can be
 // pushed again, and nothing is damaged.
 func TestServerKilled(t *testing.T) {
+	t.Parallel()
 	names := []string{"serve", "apache"}
 	if test.Soak() {
 		names = append(names, "nginx", "lighttpd", "rclone")
@@ -116,7 +117,7 @@ func TestServerDiskFull(t *testing.T) {
 	}
 	for n, name := range names {
 		t.Run(name, func(t *testing.T) {
-			for i := range count(t, 60) {
+			for i := range count(t, 40) {
 				disk := smallDisk(t, 3<<20)
 				s := onDisk(t, name, disk)
 				h := s.connected(t)

@@ -208,6 +208,7 @@ func TestWebDAVEncrypted(t *testing.T) {
 
 // TestWrongScheme: who forgets an s, or writes one too many, is told.
 func TestWrongScheme(t *testing.T) {
+	t.Parallel()
 	ours := newAuthority(t, "ours")
 	cert, key := ours.signs("host", forHost())
 	plain, encrypted := startServe(t), startServe(t, "--tls-cert", cert, "--tls-key", key)
