@@ -167,7 +167,9 @@ func TestMissingUnplaced(t *testing.T) {
 func TestSinceBeside(t *testing.T) {
 	g := newGraph()
 	a := func(text string) objects.ID { return g.tree(file("1", g.blob("1")), file("2", g.blob(text))) }
-	root := func(text string) objects.ID { return g.tree(dir("a", a(text)), dir("b", g.tree(file("x", g.blob("x"))))) }
+	root := func(text string) objects.ID {
+		return g.tree(dir("a", a(text)), dir("b", g.tree(file("x", g.blob("x")))))
+	}
 	first := g.commit("first", root("old"))
 	second := g.commit("second", root("new"), first)
 	third := g.commit("third", root("newest"), second)
