@@ -7,7 +7,7 @@
 //	HEAD            the default branch
 //	refs/ logs/     branches and tags, and what they pointed to before
 //	stage/          entries added since the last commit, a journal per branch
-//	shallow         commits whose parents were cut off
+//	shallow         commits whose parents were cut off; shallow.lock: held by who edits it
 //	packs/          objects
 //	runs            the last runs: hits, misses, keys
 //	lock            held while the repository is made and while config is written

@@ -1,12 +1,16 @@
 package repo
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
+	"slices"
 	"strings"
 
+	"github.com/cache-tool/cache-tool/internal/durable"
 	"github.com/cache-tool/cache-tool/objects"
 )
 
@@ -28,4 +32,31 @@ func (r *Repo) Shallow() (map[objects.ID]bool, error) {
 		shallow[id] = true
 	}
 	return shallow, nil
+}
+
+// EditShallow changes which commits count as those whose parents were cut off. It
+// is durable on return; others who edit wait.
+func (r *Repo) EditShallow(ctx context.Context, edit func(shallow map[objects.ID]bool)) error {
+	lock, err := durable.LockExclusive(ctx, r.path("shallow.lock"))
+	if err != nil {
+		return err
+	}
+	defer lock.Unlock()
+	before, err := r.Shallow()
+	if err != nil {
+		return err
+	}
+	after := maps.Clone(before)
+	if after == nil {
+		after = map[objects.ID]bool{}
+	}
+	edit(after)
+	if maps.Equal(before, after) {
+		return nil
+	}
+	var text strings.Builder
+	for _, id := range slices.SortedFunc(maps.Keys(after), objects.ID.Compare) {
+		fmt.Fprintf(&text, "%s\n", id)
+	}
+	return durable.WriteFile(r.path("shallow"), []byte(text.String()), durable.Synced)
 }

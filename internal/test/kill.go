@@ -86,7 +86,9 @@ func (c Case) victim() {
 func (c Case) start(t *testing.T, dir, kill string) error {
 	t.Helper()
 	cmd := Again(t)
-	cmd.Env = append(cmd.Env, kill, killTestEnv+"="+t.Name(), killDirEnv+"="+dir)
+	scratch := Dir(t) // whoever is killed leaves its temporary files behind
+	defer os.RemoveAll(scratch)
+	cmd.Env = append(cmd.Env, kill, killTestEnv+"="+t.Name(), killDirEnv+"="+dir, "TMPDIR="+scratch)
 	out, err := cmd.CombinedOutput()
 	var exit *exec.ExitError
 	if errors.As(err, &exit) {

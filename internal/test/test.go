@@ -29,6 +29,9 @@ func Count(tb testing.TB, n int) int {
 // takes ten times as long to make and remove a few small files.
 func Dir(tb testing.TB) string {
 	tb.Helper()
+	if os.Getenv(killTestEnv) != "" {
+		return tb.TempDir() // where start has said
+	}
 	const memory, enough = "/dev/shm", 1 << 30
 	var fs unix.Statfs_t
 	if unix.Statfs(memory, &fs) != nil || int64(fs.Bavail)*int64(fs.Bsize) < enough {
