@@ -77,6 +77,7 @@ func verbs() []verb {
 		{name: "remote", build: remoteCommand, words: remoteVerbWords},
 		{name: "serve", build: serveCommand},
 		{name: "token", build: tokenCommand, words: tokenWords},
+		{name: "gc", build: gcCommand},
 		{name: "init", build: initCommand},
 		{name: "config", build: configCommand, words: configWords},
 		{name: "fsck", build: fsckCommand},

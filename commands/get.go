@@ -60,6 +60,7 @@ cache-tool get main~1:release/notes notes.md`),
 			if !ok {
 				return fmt.Errorf("%s: the entry has no value", shown(key))
 			}
+			r.NoteUse(found.Path)
 			return s.deliver(c.Context, r, content{Key: key, Path: found.Path, Branch: found.Branch.Short()}, body, c.Args().Get(1))
 		},
 	}

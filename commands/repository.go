@@ -48,7 +48,8 @@ func (s *session) use(ctx context.Context, open func(context.Context, string, re
 	}
 	var lazy *promise
 	r, err := open(ctx, dir, repo.Options{
-		Warn: func(err error) { s.warn("%v", err) },
+		Began: s.began,
+		Warn:  func(err error) { s.warn("%v", err) },
 		Promise: func(remote string) repo.Promise {
 			lazy = &promise{s: s, name: remote}
 			return lazy

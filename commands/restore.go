@@ -107,6 +107,9 @@ func (s *session) restore(ctx context.Context, w restoring, arg string) error {
 	} else if err != nil {
 		return err
 	}
+	if !w.dryRun {
+		r.NoteUse(chosen.Path)
+	}
 	document := restoredJSON{
 		Hit: true, Key: key, Matched: chosen.Key, By: chosen.by, Branch: chosen.Branch.Short(), Entry: &chosen.ID, DryRun: w.dryRun,
 	}

@@ -13,12 +13,12 @@ import (
 	"runtime/debug"
 	"slices"
 	"strconv"
-	"strings"
 	"syscall"
 
 	"github.com/urfave/cli/v2"
 
 	"github.com/cache-tool/cache-tool/repo"
+	"github.com/cache-tool/cache-tool/repo/gc"
 	"github.com/cache-tool/cache-tool/sync/auth"
 	"github.com/cache-tool/cache-tool/sync/remote/peer"
 	"github.com/cache-tool/cache-tool/sync/server"
@@ -59,7 +59,7 @@ cache-tool serve --listen :7380 --tls-cert host.crt --tls-key host.key`),
 			boolFlag(&v.insecure, "listen unencrypted on more than this machine: something else encrypts, such as a proxy", "insecure"),
 			&cli.StringSliceFlag{Name: "anonymous-read", Usage: "everybody may read the branches that `GLOB` matches; tag:GLOB is tags, * everything; may be repeated", Destination: &v.anonymousRead},
 			&cli.StringSliceFlag{Name: "anonymous-write", Usage: "everybody may make, move and delete the branches that `GLOB` matches, too", Destination: &v.anonymousWrite},
-			&cli.StringFlag{Name: "max-upload", Usage: "refuse packs of more than `SIZE`: bytes, or with k, M or G behind (1G)", Destination: &v.maxUpload},
+			&cli.StringFlag{Name: "max-upload", Usage: "refuse packs of more than `SIZE`, such as 500MB (1G)", Destination: &v.maxUpload},
 			&cli.IntFlag{Name: "max-requests", Usage: "serve at most `N` requests at once, and a quarter of them to one client", Value: 64, Destination: &v.maxRequests},
 		},
 		Action: func(c *cli.Context) error {
@@ -149,8 +149,8 @@ func (v *serving) options() (o server.Options, config *tls.Config, err error) {
 	if err := checkRules(o.Anonymous); err != nil {
 		return o, nil, err
 	}
-	if o.MaxUpload, err = parseSize(cmp.Or(v.maxUpload, "1G")); err != nil {
-		return o, nil, usagef("--max-upload %v", err)
+	if o.MaxUpload, err = gc.ParseSize(cmp.Or(v.maxUpload, "1G")); err != nil || o.MaxUpload == 0 {
+		return o, nil, usagef("--max-upload %s: %v", shown(v.maxUpload), cmp.Or(err, errors.New("want a number of bytes")))
 	}
 	if o.MaxRequests = v.maxRequests; v.maxRequests < 1 {
 		return o, nil, usagef("--max-requests %d: want at least 1", v.maxRequests)
@@ -238,16 +238,4 @@ func (s *session) logger() *slog.Logger {
 		return slog.New(slog.NewJSONHandler(s.err, o))
 	}
 	return slog.New(slog.NewTextHandler(s.err, o))
-}
-
-// parseSize reads a number of bytes, with k, M or G behind it for a thousand, a
-// million, a thousand million.
-func parseSize(s string) (int64, error) {
-	digits := strings.TrimRight(strings.ToLower(s), "kmgb")
-	unit := map[string]int64{"": 1, "b": 1, "k": 1e3, "kb": 1e3, "m": 1e6, "mb": 1e6, "g": 1e9, "gb": 1e9}[strings.ToLower(s[len(digits):])]
-	n, err := strconv.ParseInt(digits, 10, 64)
-	if err != nil || n < 1 || unit == 0 || n > 1<<40/unit {
-		return 0, fmt.Errorf("%s: want a number of bytes, such as 500M", shown(s))
-	}
-	return n * unit, nil
 }

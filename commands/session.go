@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"syscall"
+	"time"
 )
 
 // A session is one run of the command line: its streams, its global flags and
@@ -21,6 +22,7 @@ type session struct {
 	repoFlag, branchFlag             string
 	json, quiet, noProgress, verbose bool
 
+	began    time.Time
 	verb     string // the command that runs, once it is known
 	dashes   int    // how many arguments stood before "--", or -1
 	answered bool   // the one JSON document has been printed
@@ -32,6 +34,7 @@ type session struct {
 func newSession(streams Streams) *session {
 	out := &output{w: streams.Out}
 	return &session{
+		began:    time.Now(),
 		in:       streams.In,
 		stdout:   streams.Out,
 		out:      bufio.NewWriterSize(out, 16<<10),

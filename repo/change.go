@@ -146,16 +146,12 @@ func (c *Change) advance(ctx context.Context, tip, tree objects.ID, message stri
 		if tip, tree, err = c.repo.Tip(ctx, c.branch); err != nil {
 			return objects.ID{}, err
 		}
-		again, err := c.repo.DB.NewBatch(ctx, odb.BatchOptions{})
-		if err != nil {
+		if c.Batch, err = c.Batch.Next(odb.BatchOptions{}); err != nil {
 			return objects.ID{}, err
 		}
-		defer again.Close()
-		if tree, err = trees.Apply(ctx, again, again, tree, edits); err != nil {
+		if tree, err = trees.Apply(ctx, c.Batch, c.Batch, tree, edits); err != nil {
 			return objects.ID{}, err
 		}
-		c.Batch.Close()
-		c.Batch = again
 	}
 }
 

@@ -14,6 +14,7 @@ import (
 
 	"github.com/cache-tool/cache-tool/internal/durable"
 	"github.com/cache-tool/cache-tool/refs"
+	"github.com/cache-tool/cache-tool/repo/gc"
 )
 
 // Config is a repository's settings, kept in its file config in the syntax of
@@ -39,6 +40,14 @@ func Settings() []Setting {
 		{"branch.*.base", "", "the branch that lookups try after this one, before the default branch", checkBranch},
 		{"branch.*.merge", "", "the branch of the remote that this one is pushed to and pulled from; its own name if not set", checkBranch},
 		{"branch.*.remote", "", "the remote that the branch is pushed to and pulled from", checkRemote},
+		{"gc.auto", "true", "whether small packs are merged in passing, and what killed commands left is removed", checkBool},
+		{"gc.branchTTL", "never", "how long a branch stays that nobody moves, such as 14d", checkAge},
+		{"gc.grace", "1h", "how long what nobody needs stays: a push may be about to name it", checkAge},
+		{"gc.keepHistory", "90d", "how long versions stay that were replaced or removed, such as 7d", checkAge},
+		{"gc.maxAge", "never", "how long an entry stays that nobody uses, such as 30d", checkAge},
+		{"gc.maxSize", "never", "how much may be stored, such as 10GB: what was not used for longest goes", checkSize},
+		{"gc.protected", "", "patterns of branches of which nothing goes, such as 'release/*', parted by commas", checkPatterns},
+		{"gc.rewrite", "10", "from which percentage of waste on a pack is written anew", checkPercent},
 		{"remote.*.caFile", "", "a file of certificates (PEM) that may vouch for the server", checkLine},
 		{"remote.*.certFile", "", "a file with our certificate (PEM), for servers that want one", checkLine},
 		{"remote.*.fetch", "", "what to fetch; +refs/heads/*:refs/remotes/NAME/* if not set", checkLine},
@@ -63,6 +72,28 @@ func checkLine(value string) error {
 func checkBool(value string) error {
 	if value != "true" && value != "false" {
 		return errors.New("want true or false")
+	}
+	return nil
+}
+
+func checkAge(value string) error {
+	_, err := gc.ParseAge(value)
+	return err
+}
+
+func checkSize(value string) error {
+	_, err := gc.ParseSize(value)
+	return err
+}
+
+func checkPatterns(value string) error {
+	_, err := gc.ParsePatterns(value)
+	return err
+}
+
+func checkPercent(value string) error {
+	if n, err := strconv.Atoi(value); err != nil || n < 0 || n > 100 {
+		return errors.New("want a whole number from 0 to 100")
 	}
 	return nil
 }
@@ -186,6 +217,20 @@ func (c *Config) Set(ctx context.Context, name, value string) error {
 	}
 	c.file = c.file.set(section, subsection, key, value)
 	return c.write()
+}
+
+// Override makes a setting hold for this process, and changes no file.
+func (c *Config) Override(name, value string) error {
+	s, err := findSetting(name)
+	if err != nil {
+		return err
+	}
+	if err := s.check(value); err != nil {
+		return fmt.Errorf("%s: value %q: %w", name, value, err)
+	}
+	section, subsection, key, _ := splitName(name)
+	c.file = c.file.set(section, subsection, key, value)
+	return nil
 }
 
 // List returns what the file sets, as "name", value pairs sorted by name.

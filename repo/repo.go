@@ -65,6 +65,10 @@ type Options struct {
 	// Promise is asked, in a lazy repository, for what brings the objects of a
 	// remote. Without it they are missing.
 	Promise func(remote string) Promise
+
+	// Began is when the command began that all is done for: it bounds what is tidied up
+	// in passing. See odb.Options.
+	Began time.Time
 }
 
 // Find returns the directory of the repository to use: flag if it is set, else
@@ -182,7 +186,7 @@ func Open(ctx context.Context, dir string, o Options) (*Repo, error) {
 		warn = func(error) {}
 	}
 	r := &Repo{Dir: dir, Config: config, warn: warn, stages: map[refs.Name]*stage.Stage{}}
-	objects := odb.Options{Warn: warn}
+	objects := odb.Options{Warn: warn, Began: o.Began, NoMerge: config.get("gc.auto") == "false"}
 	if name := config.lazyRemote(); name != "" && o.Promise != nil {
 		r.promise = o.Promise(name)
 		objects.Fetch = r.promise.Fetch

@@ -47,16 +47,17 @@ func (r *Repo) Save(ctx context.Context, branch refs.Name, key string, paths []s
 	if err != nil {
 		return Saved{}, err
 	}
-	found, payload, err := r.earlier(ctx, branch, key)
-	if err != nil {
-		return Saved{}, err
-	}
-	earlier := found.ID
 	c, err := r.Change(ctx, branch, odb.BatchOptions{BlockSize: odb.BigBlock})
 	if err != nil {
 		return Saved{}, err
 	}
 	defer c.Close()
+	// Not before: what is found now cannot be collected any more.
+	found, payload, err := r.earlier(ctx, branch, key)
+	if err != nil {
+		return Saved{}, err
+	}
+	earlier := found.ID
 	snapshot, err := worktree.Take(ctx, batchWriter{c.Batch}, r.DB, places, worktree.SnapshotOptions{
 		Exclude: o.Exclude, Keep: []string{r.Dir}, Prev: payload, Cache: r.Stat(), Meter: o.Meter, NoTimes: o.NoTimes,
 	})

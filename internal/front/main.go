@@ -15,6 +15,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"syscall"
+	"time"
 
 	"github.com/cache-tool/cache-tool/commands/run"
 	"github.com/cache-tool/cache-tool/refs"
@@ -29,6 +30,8 @@ func main() {
 	}
 	os.Exit(l.run())
 }
+
+var began = time.Now()
 
 // fullName is the program that does all but run.
 const fullName = "cache-tool-full"
@@ -90,6 +93,7 @@ func (l line) open(ctx context.Context) (*repo.Repo, refs.Name, error) {
 		return nil, "", err
 	}
 	r, err := repo.OpenOrInit(ctx, dir, repo.Options{
+		Began:   began,
 		Warn:    func(err error) { fmt.Fprintf(os.Stderr, "cache-tool: run: warning: %v\n", err) },
 		Promise: func(string) repo.Promise { become(); return nil },
 	})

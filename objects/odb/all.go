@@ -77,6 +77,7 @@ func (db *DB) allOf(ctx context.Context, p *stored, before []*stored, yield func
 type Usage struct {
 	Packs, Staged int
 	Bytes         int64 // with the indexes
+	Weight        int64 // of all that is stored, as Weigh has it: the rest is the packs' own
 }
 
 // Usage returns how much the packs take now.
@@ -92,6 +93,7 @@ func (db *DB) Usage() (Usage, error) {
 			u.Staged++
 		}
 		u.Bytes += p.size + fileSize(p.path+indexExt)
+		u.Weight += db.weightOf(p)
 	}
 	return u, nil
 }

@@ -6,9 +6,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"path/filepath"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/cache-tool/cache-tool/internal/durable"
 	"github.com/cache-tool/cache-tool/objects"
@@ -60,9 +60,10 @@ const (
 //	}
 //	return refs.Apply(…)
 type Batch struct {
-	db   *DB
-	o    BatchOptions
-	lock *durable.Lock
+	db    *DB
+	o     BatchOptions
+	lock  *durable.Lock
+	began time.Time
 
 	seen               seen
 	metaPack, dataPack *output
@@ -94,7 +95,7 @@ func (db *DB) NewBatch(ctx context.Context, o BatchOptions) (*Batch, error) {
 	if err := durable.MkdirAll(db.dir, durable.Synced); err != nil {
 		return nil, err
 	}
-	lock, err := durable.LockShared(ctx, filepath.Join(db.dir, "lock"))
+	lock, err := db.lockShared(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -112,12 +113,21 @@ func (db *DB) newBatch(o BatchOptions, lock *durable.Lock) *Batch {
 	if o.BlockSize <= 0 {
 		o.BlockSize = SmallBlock
 	}
-	b := &Batch{db: db, o: o, lock: lock, lanes: map[*Lane]bool{}, mixed: mixedBatch}
+	b := &Batch{db: db, o: o, lock: lock, began: time.Now(), lanes: map[*Lane]bool{}, mixed: mixedBatch}
 	b.metaPack, b.dataPack = &output{dir: db.dir}, &output{dir: db.dir}
 	b.meta = filler{b: b, to: b.metaPack, size: max(metaBlock, o.BlockSize/bulkMeta)}
 	b.data = filler{b: b, to: b.dataPack, size: SmallBlock}
 	b.recipes = filler{b: b, to: b.dataPack, size: recipeBlock}
 	return b
+}
+
+// Next closes the batch and starts another one. Nobody drops objects in between.
+func (b *Batch) Next(o BatchOptions) (*Batch, error) {
+	_, _, err := b.db.refresh(b.db.set.Load())
+	next := b.db.newBatch(o, b.lock)
+	b.lock = nil
+	b.Close()
+	return next, err
 }
 
 // Close ends the batch, and drops it unless Commit succeeded.

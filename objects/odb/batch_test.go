@@ -75,7 +75,7 @@ func TestCloseWithoutCommit(t *testing.T) {
 	put(t, b, objects.Blob, noise(2, 3<<20))
 	b.Close()
 	b.Close()
-	if got := files(t, dir, "*"); len(got) != 1 || filepath.Base(got[0]) != "lock" {
+	if got := files(t, dir, "*"); len(got) != 2 || filepath.Base(got[0]) != "gate" || filepath.Base(got[1]) != "lock" {
 		t.Errorf("left behind: %v", got)
 	}
 	if err := b.Commit(t.Context(), odb.Staged); !errors.Is(err, odb.ErrClosed) {

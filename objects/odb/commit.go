@@ -17,7 +17,7 @@ func (b *Batch) Commit(ctx context.Context, d Durability) error {
 		return fmt.Errorf("commit objects: %w", err)
 	}
 	b.committed.Store(true)
-	b.db.mergeInPassing(ctx)
+	b.db.mergeInPassing(ctx, b.began)
 	return nil
 }
 

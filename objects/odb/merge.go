@@ -6,10 +6,12 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"math"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/cache-tool/cache-tool/internal/durable"
 	"github.com/cache-tool/cache-tool/objects"
@@ -32,14 +34,19 @@ func (db *DB) Consolidate(ctx context.Context) error {
 		return err
 	}
 	defer lock.Unlock()
-	return db.mergeAll(ctx, mergeFrom)
+	return db.mergeAll(ctx, mergeFrom, forever)
 }
 
-// mergeInPassing merges where that is due and nobody else is at it. A failure
-// does not matter: the next one who adds a pack tries again.
-func (db *DB) mergeInPassing(ctx context.Context) {
+// mergeInPassing merges where that is due, nobody else is at it, and whoever began
+// what led to it will hardly notice. A failure does not matter: the next one who adds
+// a pack tries again.
+func (db *DB) mergeInPassing(ctx context.Context, began time.Time) {
+	if !db.o.Began.IsZero() {
+		began = db.o.Began
+	}
+	spare := time.Since(began) / spareShare
 	s, err := db.packs()
-	if err != nil || len(s.packs) < mergeFrom || len(db.plan(s, mergeFrom)) == 0 {
+	if db.o.NoMerge || err != nil || len(s.packs) < mergeFrom || len(db.plan(s, mergeFrom, spare)) == 0 {
 		return
 	}
 	lock, err := durable.TryExclusive(db.mergeLock())
@@ -47,9 +54,22 @@ func (db *DB) mergeInPassing(ctx context.Context) {
 		return
 	}
 	defer lock.Unlock()
-	if err := db.mergeAll(ctx, mergeFrom); err != nil && ctx.Err() == nil {
+	if err := db.mergeAll(ctx, mergeFrom, spare); err != nil && ctx.Err() == nil {
 		db.warn(fmt.Errorf("merge packs: %w", err))
 	}
+}
+
+// What merging may cost, and about what it does.
+const (
+	spareShare  = 20 // merging in passing takes at most this part of what led to it
+	mergePack   = 300 * time.Microsecond
+	mergeSecond = 200 << 20 // bytes
+	forever     = time.Duration(math.MaxInt64)
+)
+
+// costOf returns about how long it takes to merge packs.
+func costOf(packs int, bytes int64) time.Duration {
+	return time.Duration(packs)*mergePack + time.Duration(float64(bytes)/mergeSecond*float64(time.Second))
 }
 
 // makeRoom is called before packs that are written get their names. If there are
@@ -63,7 +83,7 @@ func (db *DB) makeRoom(ctx context.Context) (done func(), err error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := db.mergeAll(ctx, 2); err != nil {
+	if err := db.mergeAll(ctx, 2, forever); err != nil {
 		if ctx.Err() != nil {
 			lock.Unlock()
 			return nil, err
@@ -95,14 +115,14 @@ func (db *DB) crowd() (int, error) {
 }
 
 // mergeAll merges what the plan says. The caller has the merge lock.
-func (db *DB) mergeAll(ctx context.Context, from int) error {
+func (db *DB) mergeAll(ctx context.Context, from int, spare time.Duration) error {
 	s, _, err := db.refresh(db.set.Load())
 	if err != nil {
 		return err
 	}
-	db.sweep()
+	db.tidy()
 	var errs []error
-	for _, group := range db.plan(s, from) {
+	for _, group := range db.plan(s, from, spare) {
 		d := Durable
 		if group[0].isStaged() {
 			d = Staged
@@ -117,8 +137,9 @@ func (db *DB) mergeAll(ctx context.Context, from int) error {
 // are staged or not, and hold trees or payload or both, are merged when there
 // are as many as from: the smallest ones, up to where the next is at least twice
 // as big as all of them. So those that stay grow geometrically, and a byte is
-// copied as often as the logarithm of their number.
-func (db *DB) plan(s *set, from int) [][]*stored {
+// copied as often as the logarithm of their number. What takes longer than spare is
+// left for another time.
+func (db *DB) plan(s *set, from int, spare time.Duration) [][]*stored {
 	const tiny = 16 << 10 // not worth being kept apart
 	sorts := map[[3]bool][]*stored{}
 	for _, p := range s.packs {
@@ -144,8 +165,9 @@ func (db *DB) plan(s *set, from int) [][]*stored {
 			total += p.size
 			n++
 		}
-		if n >= 2 {
+		if cost := costOf(n, total); n >= 2 && cost <= spare {
 			groups = append(groups, packs[:n])
+			spare -= cost
 		}
 	}
 	return groups
@@ -155,8 +177,60 @@ func (db *DB) plan(s *set, from int) [][]*stored {
 // and one of payload. Those that can't be read are left. The caller has the
 // merge lock.
 func (db *DB) merge(ctx context.Context, group []*stored, d Durability) (left []*stored, err error) {
+	c, err := db.copyPacks(ctx, group, nil)
+	if err != nil {
+		return nil, err
+	}
+	defer c.batch.Close()
+	if err := c.publish(d); err != nil {
+		return nil, err
+	}
+	for _, p := range c.merged {
+		if !c.isAlso(p, d) {
+			db.remove(p)
+		}
+	}
+	_, _, err = db.refresh(db.set.Load())
+	return c.left, err
+}
+
+// copied is what was copied out of some packs into others.
+type copied struct {
+	batch        *Batch // to be closed
+	outs         []*output
+	merged, left []*stored // those of which a copy was made, and those that can't be read
+}
+
+// publish gives the new packs their names, and the age of what is in them.
+func (c *copied) publish(d Durability) error {
+	newest := time.Time{}
+	for _, p := range c.merged {
+		if p.mtime.After(newest) {
+			newest = p.mtime
+		}
+	}
+	for _, o := range c.outs {
+		// Without it they would be younger, which is all that it is for.
+		_ = os.Chtimes(o.file.Name(), newest, newest)
+	}
+	return c.batch.db.publish(c.outs, d)
+}
+
+// isAlso reports whether one of the new packs has the name of an old one.
+func (c *copied) isAlso(p *stored, d Durability) bool {
+	return slices.ContainsFunc(c.outs, func(o *output) bool { return o.path(d) == p.path })
+}
+
+// copyPacks makes a pack of all that is in some packs and that keep, if it is not nil,
+// lets pass. It has no name yet.
+func (db *DB) copyPacks(ctx context.Context, group []*stored, keep func(indexedRecord) bool) (c *copied, err error) {
 	b := db.newBatch(BatchOptions{}, nil)
-	defer b.Close()
+	c = &copied{batch: b}
+	defer func() {
+		if err != nil {
+			b.Close()
+		}
+	}()
 	b.merging = true
 	total := int64(0)
 	for _, p := range group {
@@ -168,19 +242,18 @@ func (db *DB) merge(ctx context.Context, group []*stored, d Durability) (left []
 	}
 	group = slices.Clone(group)
 	slices.SortFunc(group, func(a, b *stored) int { return a.mtime.Compare(b.mtime) })
-	var merged []*stored
 	for _, p := range group {
 		if err := ctx.Err(); err != nil {
 			return nil, err
 		}
-		m := merger{b: b, p: p, group: group}
+		m := merger{b: b, p: p, group: group, keep: keep}
 		switch err := m.copy(); {
 		case b.err != nil:
 			return nil, b.err
 		case err == nil:
-			merged = append(merged, p)
+			c.merged = append(c.merged, p)
 		default:
-			left = append(left, p)
+			c.left = append(c.left, p)
 			p.stuck.Store(true)
 			db.warn(fmt.Errorf("merge pack %s: %w", p.base, err))
 		}
@@ -189,20 +262,8 @@ func (db *DB) merge(ctx context.Context, group []*stored, d Durability) (left []
 	if err != nil {
 		return nil, err
 	}
-	outs, err := b.finish(rest)
-	if err != nil {
-		return nil, err
-	}
-	if err := db.publish(outs, d); err != nil {
-		return nil, err
-	}
-	for _, p := range merged {
-		if !slices.ContainsFunc(outs, func(o *output) bool { return o.path(d) == p.path }) {
-			db.remove(p)
-		}
-	}
-	_, _, err = db.refresh(db.set.Load())
-	return left, err
+	c.outs, err = b.finish(rest)
+	return c, err
 }
 
 // remove removes a pack whose objects are elsewhere. If it can't be, that only
@@ -218,7 +279,8 @@ type merger struct {
 	b     *Batch
 	p     *stored
 	x     *pack.Index
-	group []*stored // all that are merged
+	group []*stored                // all that are merged
+	keep  func(indexedRecord) bool // nil if nothing is to be dropped
 	data  pack.Data
 	buf   []byte
 }
@@ -269,9 +331,13 @@ func (m *merger) copy() error {
 // block copies those records of a block that no pack before had.
 func (m *merger) block(info pack.BlockInfo, all []indexedRecord) error {
 	live := all[:0:0]
-	size, meta, data := 0, false, false
+	size, meta, data, dropped := 0, false, false, false
 	for _, r := range all {
 		if _, ok := m.b.seen.get(&r.id); ok || r.e.Type == pack.Delta && m.isWholeElsewhere(r.id) {
+			continue
+		}
+		if m.keep != nil && !m.keep(r) {
+			dropped = true
 			continue
 		}
 		live = append(live, r)
@@ -294,7 +360,7 @@ func (m *merger) block(info pack.BlockInfo, all []indexedRecord) error {
 	case err != nil:
 		// A good copy of the same objects must not be dropped for this one.
 		return fmt.Errorf("block at offset %d: %w", info.Offset, err)
-	case int(info.Raw) < full || size < int(info.Raw)/2 || meta && data:
+	case int(info.Raw) < full || size < int(info.Raw)/2 || meta && data || dropped:
 		return m.repack(info, live)
 	}
 	return m.verbatim(info, live, n)
@@ -315,6 +381,11 @@ func (m *merger) isWholeElsewhere(id objects.ID) bool {
 func (m *merger) repack(info pack.BlockInfo, live []indexedRecord) error {
 	if err := m.data.Decode(m.buf); err != nil {
 		return fmt.Errorf("block at offset %d: %w", info.Offset, err)
+	}
+	if m.keep != nil {
+		// What was compressed together stays so.
+		m.b.data.size = max(SmallBlock, min(int(info.Raw), BigBlock))
+		m.b.meta.size = max(metaBlock, min(int(info.Raw), BigBlock/bulkMeta))
 	}
 	for _, r := range live {
 		i := int(r.e.Record - info.First)

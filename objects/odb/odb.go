@@ -6,7 +6,7 @@
 //
 //	<name>.pack, <name>.idx              a pack that survives a power cut, and its index
 //	new-<boot>-<name>.pack, ….idx        one that survives kill -9 only, until it is sealed
-//	lock                                 held shared by batches
+//	lock, gate                           held shared by batches: see lock.go
 //	merge.lock                           held by whoever merges or seals packs
 //	lost                                 empty: made when something is found damaged or missing
 //	tmp-…                                pending files of package durable
@@ -43,6 +43,12 @@ type Options struct {
 	// Warn is told of damage that was passed over or mended. It may be called
 	// from many goroutines at once.
 	Warn func(error)
+
+	// NoMerge leaves small packs to Consolidate and Sweep, as long as there are not too
+	// many of them. Otherwise who adds a pack merges some in passing, if that takes at
+	// most a twentieth of the time since Began; if that is zero, since the batch began.
+	NoMerge bool
+	Began   time.Time
 
 	// CacheSize bounds the decoded blocks that are kept. Zero is DefaultCache.
 	CacheSize int64

@@ -106,8 +106,8 @@ func (db *DB) sync(p *stored) error {
 	return nil
 }
 
-// sweep removes what killed processes left behind. The caller has the merge lock.
-func (db *DB) sweep() {
+// tidy removes what killed processes left behind. The caller has the merge lock.
+func (db *DB) tidy() {
 	const age = time.Hour
 	_ = durable.RemoveStale(db.dir, age)
 	entries, err := os.ReadDir(db.dir)

@@ -38,6 +38,11 @@ func (s *Set) Add(id objects.ID) bool {
 	return s.shards[id[0]].add(halfOf(id))
 }
 
+// Remove takes id out of the set and reports whether it was there.
+func (s *Set) Remove(id objects.ID) bool {
+	return s.shards[id[0]].remove(halfOf(id))
+}
+
 // Has reports whether id is in the set.
 func (s *Set) Has(id objects.ID) bool {
 	sh, h := &s.shards[id[0]], halfOf(id)
@@ -121,16 +126,58 @@ func (s *shard) add(h half) bool {
 	return true
 }
 
+func (s *shard) remove(h half) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if h == (half{}) {
+		was := s.zero
+		s.zero = false
+		if was {
+			s.n--
+		}
+		return was
+	}
+	if len(s.slots) == 0 {
+		return false
+	}
+	i := s.find(h)
+	if s.slots[i] != h {
+		return false
+	}
+	s.n--
+	// What follows without a gap may have been pushed on by h: it moves up, unless it
+	// would come to stand before its home.
+	for j := s.after(i); s.slots[j] != (half{}); j = s.after(j) {
+		home := s.home(s.slots[j])
+		if i <= j && i < home && home <= j || i > j && (i < home || home <= j) {
+			continue
+		}
+		s.slots[i], i = s.slots[j], j
+	}
+	s.slots[i] = half{}
+	return true
+}
+
 // find returns the slot of h, or the free one where it would go.
 func (s *shard) find(h half) int {
+	i := s.home(h)
+	for s.slots[i] != h && s.slots[i] != (half{}) {
+		i = s.after(i)
+	}
+	return i
+}
+
+// home returns the slot where h would be if there were nothing else.
+func (s *shard) home(h half) int {
 	// The table's size is no power of two: the high bits of a product choose.
 	// The second word is used whole; the first has the shard's byte in it.
 	hi, _ := bits.Mul64(h[1], uint64(len(s.slots)))
-	i := int(hi)
-	for s.slots[i] != h && s.slots[i] != (half{}) {
-		if i++; i == len(s.slots) {
-			i = 0
-		}
+	return int(hi)
+}
+
+func (s *shard) after(i int) int {
+	if i++; i == len(s.slots) {
+		return 0
 	}
 	return i
 }

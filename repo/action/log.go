@@ -13,6 +13,8 @@ import (
 
 	"github.com/cache-tool/cache-tool/internal/durable"
 	"github.com/cache-tool/cache-tool/objects"
+	"github.com/cache-tool/cache-tool/objects/entry"
+	"github.com/cache-tool/cache-tool/repo/uses"
 )
 
 // The log of runs is the file "runs" in the repository; when it has grown it
@@ -29,13 +31,14 @@ import (
 //	exit code
 //	reason   why the result was not kept, a Go string
 //	label    the command line, a Go string
+//	base     64 digits: the key of the entry of kind "deps" that led to key; or a dash
 //
 // Lines that are cut short or not understood are passed over.
 const (
 	logFile    = "runs"
 	oldLogFile = "runs.old"
 	logMagic   = "run1"
-	logFields  = 10
+	logFields  = 11
 	maxLog     = 4 << 20
 	maxLabel   = 120
 )
@@ -55,6 +58,7 @@ type Ran struct {
 	Time    time.Time
 	Outcome Outcome
 	Key     objects.ID // zero if it never came to one
+	Base    objects.ID // of what is known to be read by it; zero without a depfile
 	Family  uint64
 	Took    time.Duration // the whole run
 	Command time.Duration // what the command itself took
@@ -64,9 +68,15 @@ type Ran struct {
 }
 
 func (r Ran) append(dst []byte) []byte {
-	return fmt.Appendf(dst, "%s\t%d\t%s\t%s\t%016x\t%d\t%d\t%d\t%q\t%q\n", logMagic, r.Time.UnixMilli(), r.Outcome, r.Key,
-		r.Family, r.Took.Microseconds(), r.Command.Microseconds(), r.Exit, r.Reason, r.Label)
+	base := noBase
+	if !r.Base.IsZero() {
+		base = r.Base.String()
+	}
+	return fmt.Appendf(dst, "%s\t%d\t%s\t%s\t%016x\t%d\t%d\t%d\t%q\t%q\t%s\n", logMagic, r.Time.UnixMilli(), r.Outcome, r.Key,
+		r.Family, r.Took.Microseconds(), r.Command.Microseconds(), r.Exit, r.Reason, r.Label, base)
 }
+
+const noBase = "-"
 
 var errLogLine = errors.New("not a line of the log of runs")
 
@@ -75,7 +85,7 @@ func parseRan(line string) (r Ran, err error) {
 	if len(f) != logFields || f[0] != logMagic {
 		return r, errLogLine
 	}
-	var errs [8]error
+	var errs [9]error
 	var ms, took, command int64
 	ms, errs[0] = strconv.ParseInt(f[1], 10, 64)
 	r.Time, r.Outcome = time.UnixMilli(ms), Outcome(f[2])
@@ -87,6 +97,9 @@ func parseRan(line string) (r Ran, err error) {
 	r.Exit, errs[5] = strconv.Atoi(f[7])
 	r.Reason, errs[6] = strconv.Unquote(f[8])
 	r.Label, errs[7] = strconv.Unquote(f[9])
+	if f[10] != noBase {
+		r.Base, errs[8] = objects.ParseID(f[10])
+	}
 	if r.Outcome != Hit && r.Outcome != Miss && r.Outcome != Uncached {
 		return r, errLogLine
 	}
@@ -110,7 +123,20 @@ func record(dir string, r Ran) error {
 	return nil
 }
 
-// rotate begins a new log, unless somebody else has just done so.
+// NoteUses notes in t what a run used or made.
+func (r Ran) NoteUses(t uses.Table) {
+	if r.Outcome == Uncached || r.Key.IsZero() {
+		return
+	}
+	day := uses.Today(r.Time)
+	t.Note(day, entry.Path(entry.Run, r.Key.String()))
+	if !r.Base.IsZero() {
+		t.Note(day, entry.Path(Deps, r.Base.String()))
+	}
+}
+
+// rotate begins a new log, unless somebody else has just done so. What was used stays
+// known longer than the log does.
 func rotate(dir string) {
 	lock, err := durable.TryExclusive(filepath.Join(dir, lockFile))
 	if err != nil {
@@ -119,6 +145,13 @@ func rotate(dir string) {
 	defer lock.Unlock()
 	name := filepath.Join(dir, logFile)
 	if fi, err := os.Stat(name); err == nil && fi.Size() > maxLog {
+		used := uses.Table{}
+		if runs, err := Log(dir); err == nil {
+			for _, r := range runs {
+				r.NoteUses(used)
+			}
+		}
+		_ = uses.Append(dir, used)
 		_ = durable.Rename(name, filepath.Join(dir, oldLogFile), durable.NoSync)
 	}
 }

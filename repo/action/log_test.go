@@ -12,7 +12,7 @@ import (
 )
 
 var sampleRan = Ran{
-	Time: time.UnixMilli(1767225600123), Outcome: Uncached, Key: objects.EmptyTree, Family: 0xfeed,
+	Time: time.UnixMilli(1767225600123), Outcome: Uncached, Key: objects.EmptyTree, Base: objects.ID{1}, Family: 0xfeed,
 	Took: 1500 * time.Microsecond, Command: time.Millisecond, Exit: 2, Reason: "a\ttab and \xff", Label: "gcc 'a b'.c\n",
 }
 

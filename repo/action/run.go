@@ -284,10 +284,14 @@ func (r *run) finish(ctx context.Context, result Result) {
 		return
 	}
 	flushed := r.o.Cache.Flush(context.WithoutCancel(ctx))
-	logged := record(r.o.Dir, Ran{
+	ran := Ran{
 		Time: time.Now(), Outcome: result.Outcome, Key: result.Key, Family: r.family(), Took: result.Took,
 		Command: result.Command, Exit: result.Exit, Reason: result.Reason, Label: label(r.spec.Args),
-	})
+	}
+	if r.depfile != "" {
+		ran.Base = r.key
+	}
+	logged := record(r.o.Dir, ran)
 	for _, err := range []error{flushed, logged} {
 		// A repository that one may only read is good for hits.
 		if err != nil && !errors.Is(err, fs.ErrPermission) && !errors.Is(err, syscall.EROFS) {

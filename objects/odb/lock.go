@@ -1,0 +1,63 @@
+package odb
+
+import (
+	"context"
+	"errors"
+	"path/filepath"
+	"time"
+
+	"github.com/cache-tool/cache-tool/internal/durable"
+)
+
+// Writers hold the file lock shared, as many as there are; who drops objects holds
+// it exclusively. With no more than that the last would never come to it where
+// writers come and go. So all pass through the file gate on their way, and who
+// waits for the lock holds that.
+
+func (db *DB) lockPath() string { return filepath.Join(db.dir, "lock") }
+func (db *DB) gatePath() string { return filepath.Join(db.dir, "gate") }
+
+// lockShared keeps away whoever wants to drop objects.
+func (db *DB) lockShared(ctx context.Context) (*durable.Lock, error) {
+	gate, err := durable.LockShared(ctx, db.gatePath())
+	if err != nil {
+		return nil, err
+	}
+	defer gate.Unlock()
+	return durable.LockShared(ctx, db.lockPath())
+}
+
+// How long the gate may be shut, and then stays open. Somebody who has the lock may
+// come to it once more, as a batch that fetches what it needs does, and is stuck as
+// long as it is shut.
+const (
+	gateShut = time.Second
+	gateOpen = 100 * time.Millisecond // the first time; then longer and longer
+	maxOpen  = 5 * time.Second
+)
+
+// lockExclusive keeps writers away.
+func (db *DB) lockExclusive(ctx context.Context) (*durable.Lock, error) {
+	for open := gateOpen; ; open = min(2*open, maxOpen) {
+		lock, err := db.tryExclusive(ctx)
+		if err == nil || ctx.Err() != nil || !errors.Is(err, context.DeadlineExceeded) {
+			return lock, err
+		}
+		select {
+		case <-time.After(open):
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	}
+}
+
+func (db *DB) tryExclusive(ctx context.Context) (*durable.Lock, error) {
+	gate, err := durable.LockExclusive(ctx, db.gatePath())
+	if err != nil {
+		return nil, err
+	}
+	defer gate.Unlock()
+	ctx, cancel := context.WithTimeout(ctx, gateShut)
+	defer cancel()
+	return durable.LockExclusive(ctx, db.lockPath())
+}

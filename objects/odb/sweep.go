@@ -1,0 +1,454 @@
+package odb
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/cache-tool/cache-tool/internal/durable"
+	"github.com/cache-tool/cache-tool/objects"
+	"github.com/cache-tool/cache-tool/objects/pack"
+)
+
+// A Set holds ids. It may be used concurrently.
+type Set interface {
+	Add(id objects.ID) bool
+	Has(id objects.ID) bool
+}
+
+// SweepOptions say what a Sweep may drop.
+type SweepOptions struct {
+	// Live are the objects that stay, Before those that somebody needed until now, or
+	// nil. What they are made of counts as they do: the sweep finds it.
+	Live, Before Set
+
+	// NewSet makes an empty set.
+	NewSet func() Set
+
+	// Mark adds to Live what has come to be needed since, and returns that. It is
+	// called again and again, also while nobody can write.
+	Mark func(ctx context.Context) ([]objects.ID, error)
+
+	// Grace is how long an object stays that is not live and was not before: somebody
+	// may be about to make it reachable. It counts from when its pack came.
+	Grace time.Duration
+
+	// Rewrite is the share of a pack, by bytes, that must be dead for it to be written
+	// anew without that. One in which all is dead always goes.
+	Rewrite float64
+
+	// DryRun drops nothing, and tells what would be.
+	DryRun bool
+
+	// Done, if not nil, is told of bytes of packs that were dealt with.
+	Done func(bytes int64)
+}
+
+// Swept is what a Sweep dropped and what it left. Of a pack that was not worth to be
+// written anew nothing is dropped.
+type Swept struct {
+	Objects   int   // dropped, chunks among them
+	Bytes     int64 // about what they took, compressed
+	Dead      int64 // bytes of what is left though nobody needs it
+	Removed   int   // packs that are gone
+	Rewritten int   // of these, packs that were written anew
+}
+
+// Sweep drops objects that nobody needs. It takes one pack after the other: at no
+// time there is more on the disk than before by what stays of the biggest. Writers
+// wait only for the moment in which a pack goes.
+func (db *DB) Sweep(ctx context.Context, o SweepOptions) (Swept, error) {
+	if err := db.Seal(ctx); err != nil {
+		return Swept{}, err
+	}
+	w := sweeper{db: db, o: o, gone: map[string]bool{}, parts: o.NewSet(), before: o.NewSet()}
+	if err := w.beneathAll(ctx); err != nil {
+		return Swept{}, err
+	}
+	for {
+		p, err := w.next(ctx)
+		if err != nil || p == nil {
+			return w.sum, err
+		}
+		if err := w.pack(ctx, p); err != nil {
+			return w.sum, fmt.Errorf("pack %s: %w", p.base, err)
+		}
+		if o.Done != nil {
+			o.Done(p.size)
+		}
+	}
+}
+
+// A sweeper is one Sweep.
+type sweeper struct {
+	db   *DB
+	o    SweepOptions
+	sum  Swept
+	gone map[string]bool // packs that were dealt with, or made, by their names
+
+	// Chunks, and bases of trees, that live objects are made of, and those that were
+	// live before. They are not among these: a base stays without what it leads to.
+	parts, before Set
+
+	// Of what chunks or bases are needed is not known for sure: all stay.
+	keepChunks, keepTrees bool
+}
+
+// next returns a pack that may be swept and was not yet; nil if there is none. The
+// biggest come first: they give back most.
+func (w *sweeper) next(ctx context.Context) (*stored, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	s, _, err := w.db.refresh(w.db.set.Load())
+	if err != nil {
+		return nil, err
+	}
+	var next *stored
+	for _, p := range s.packs {
+		if !w.gone[p.base] && !p.isStaged() && (next == nil || p.size > next.size) {
+			next = p
+		}
+	}
+	if next != nil {
+		w.gone[next.base] = true
+	}
+	return next, nil
+}
+
+// isOld reports whether all in a pack has been there for as long as age.
+func (db *DB) isOld(p *stored, age time.Duration) bool { return time.Since(p.mtime) >= age }
+
+// Young returns the commits, tags and trees that came less than age ago, but for
+// those that are known: somebody may be about to make them reachable, and to rely on
+// what they lead to.
+func (db *DB) Young(ctx context.Context, age time.Duration, known Set) ([]objects.ID, error) {
+	s, _, err := db.refresh(db.set.Load())
+	if err != nil || age <= 0 {
+		return nil, err
+	}
+	var ids []objects.ID
+	for _, p := range s.packs {
+		if db.isOld(p, age) && !p.isStaged() {
+			continue
+		}
+		x, err := db.open(p)
+		if err != nil {
+			continue // what can't be read makes nothing reachable
+		}
+		for id, e := range x.All() {
+			if e.Type.IsMeta() && !known.Has(id) {
+				ids = append(ids, id)
+			}
+		}
+		if ctx.Err() != nil {
+			return nil, ctx.Err()
+		}
+	}
+	return ids, nil
+}
+
+// isLive reports whether a record of p must stay.
+func (w *sweeper) isLive(p *stored, id objects.ID, t pack.Type) bool {
+	switch {
+	case w.o.Live.Has(id), w.parts.Has(id), t == pack.Chunk && w.keepChunks, t == pack.Tree && w.keepTrees:
+		return true
+	case w.o.Before != nil && (w.o.Before.Has(id) || w.before.Has(id)):
+		return false
+	}
+	return !w.db.isOld(p, w.o.Grace)
+}
+
+// A census counts what is in a pack.
+type census struct {
+	objects, dead     int
+	bytes, deadStored int64 // compressed, with their places in the index
+}
+
+func (w *sweeper) count(p *stored, x *pack.Index) (census, error) {
+	var c census
+	raw := make([]int64, x.Blocks()) // dead bytes of each block, decompressed
+	for id, e := range x.All() {
+		c.objects++
+		if w.isLive(p, id, e.Type) {
+			continue
+		}
+		c.dead++
+		n, err := x.BlockOf(e.Record)
+		if err != nil {
+			return c, err
+		}
+		raw[n] += int64(e.Size)
+	}
+	if c.objects != x.Len() {
+		return c, fmt.Errorf("%w: it can't be read", pack.ErrBadIndex)
+	}
+	for n := range raw {
+		b, err := x.Block(n)
+		if err != nil {
+			return c, err
+		}
+		c.bytes += int64(b.Stored)
+		if b.Raw > 0 {
+			c.deadStored += int64(float64(b.Stored) * float64(raw[n]) / float64(b.Raw))
+		}
+	}
+	c.deadStored += int64(c.dead) * recordCost
+	if c.bytes += int64(c.objects) * recordCost; c.dead == c.objects {
+		c.bytes = p.size + fileSize(p.path+indexExt)
+		c.deadStored = c.bytes
+	}
+	return c, nil
+}
+
+// pack drops what is dead in one pack, if that is worth it.
+func (w *sweeper) pack(ctx context.Context, p *stored) error {
+	x, err := w.db.open(p)
+	if err != nil {
+		return nil // nothing is known of it: fsck tells
+	}
+	w.db.suspect(p) // what a damaged index does not show would be lost
+	x = p.index.Load()
+	c, err := w.count(p, x)
+	switch {
+	case err != nil:
+		w.db.warn(fmt.Errorf("pack %s is left as it is: %w", p.base, err))
+		return nil
+	case c.dead == 0:
+		return nil
+	case c.dead < c.objects && float64(c.deadStored) < w.o.Rewrite*float64(c.bytes):
+		w.sum.Dead += c.deadStored
+		return nil
+	}
+	dropped := true
+	if !w.o.DryRun {
+		if dropped, err = w.drop(ctx, p, c); err != nil {
+			return err
+		}
+	}
+	if !dropped {
+		w.sum.Dead += c.deadStored
+		return nil
+	}
+	w.sum.Objects += c.dead
+	w.sum.Bytes += c.deadStored
+	w.sum.Removed++
+	if c.dead < c.objects {
+		w.sum.Rewritten++
+	}
+	return nil
+}
+
+// drop replaces a pack by one without what is dead, unless some of that has come to
+// be needed.
+func (w *sweeper) drop(ctx context.Context, p *stored, c census) (dropped bool, err error) {
+	if err := w.mark(ctx); err != nil { // most of it while others write
+		return false, err
+	}
+	var dead []objects.ID
+	fresh := &copied{}
+	if c.dead < c.objects {
+		if fresh, dead, err = w.copyLive(ctx, p); fresh == nil {
+			return false, err
+		}
+		defer fresh.batch.Close()
+	} else {
+		for id := range p.index.Load().All() {
+			dead = append(dead, id)
+		}
+	}
+	return w.exchange(ctx, p, fresh, dead)
+}
+
+// copyLive makes a pack of what is not dead in p. It returns nil if p can't be
+// dealt with.
+func (w *sweeper) copyLive(ctx context.Context, p *stored) (fresh *copied, dead []objects.ID, err error) {
+	lock, err := durable.LockExclusive(ctx, w.db.mergeLock())
+	if err != nil {
+		return nil, nil, err
+	}
+	defer lock.Unlock()
+	if there, err := w.isThere(p); err != nil || !there {
+		return nil, nil, err
+	}
+	fresh, err = w.db.copyPacks(ctx, []*stored{p}, func(r indexedRecord) bool {
+		live := w.isLive(p, r.id, r.e.Type)
+		if !live {
+			dead = append(dead, r.id)
+		}
+		return live
+	})
+	if err != nil {
+		return nil, nil, err
+	}
+	if len(fresh.left) == 0 { // else it is damaged, which is for fsck
+		err = fresh.publish(Durable)
+	}
+	if err != nil || len(fresh.left) > 0 {
+		fresh.batch.Close()
+		return nil, nil, err
+	}
+	for _, o := range fresh.outs {
+		w.gone[o.name.String()] = true
+	}
+	return fresh, dead, nil
+}
+
+// isThere reports whether a pack was not merged meanwhile. If it was, its objects are
+// in another one, which has its turn.
+func (w *sweeper) isThere(p *stored) (bool, error) {
+	s, _, err := w.db.refresh(w.db.set.Load())
+	return err == nil && slices.ContainsFunc(s.packs, func(q *stored) bool { return q.base == p.base }), err
+}
+
+// exchange removes a pack of which a copy without dead objects is there, in a moment
+// in which nobody writes: who had seen one of them, and relied on it, has said so by
+// then.
+func (w *sweeper) exchange(ctx context.Context, p *stored, fresh *copied, dead []objects.ID) (dropped bool, err error) {
+	lock, err := w.db.lockExclusive(ctx)
+	if err != nil {
+		return false, err
+	}
+	defer lock.Unlock()
+	merging, err := durable.LockExclusive(ctx, w.db.mergeLock())
+	if err != nil {
+		return false, err
+	}
+	defer merging.Unlock()
+	if there, err := w.isThere(p); err != nil || !there {
+		return false, err
+	}
+	if err := w.mark(ctx); err != nil {
+		return false, err
+	}
+	needed := slices.ContainsFunc(dead, func(id objects.ID) bool {
+		e, ok, err := p.index.Load().Find(&id)
+		return err != nil || !ok || w.isLive(p, id, e.Type)
+	})
+	if needed {
+		for _, o := range fresh.outs {
+			if path := o.path(Durable); path != p.path {
+				_ = durable.Remove(path + packExt) // the old one has all of it
+				_ = durable.Remove(path + indexExt)
+			}
+		}
+	} else if !fresh.isAlso(p, Durable) {
+		w.db.remove(p)
+	}
+	_, _, err = w.db.refresh(w.db.set.Load())
+	return !needed, err
+}
+
+// mark adds to what is live what has come to be so.
+func (w *sweeper) mark(ctx context.Context) error {
+	if w.o.Mark == nil {
+		return nil
+	}
+	ids, err := w.o.Mark(ctx)
+	if err != nil {
+		return err
+	}
+	return w.beneath(ctx, ids)
+}
+
+// beneath adds what some objects are made of: chunks of big blobs, bases of trees.
+func (w *sweeper) beneath(ctx context.Context, ids []objects.ID) error {
+	s, err := w.db.packs()
+	if err != nil {
+		return err
+	}
+	for _, p := range s.packs {
+		x, err := w.db.open(p)
+		if err != nil {
+			continue
+		}
+		var parts []indexedRecord
+		for _, id := range ids {
+			if e, ok, err := x.Find(&id); err == nil && ok && isMade(e.Type) {
+				parts = append(parts, indexedRecord{id, e})
+			}
+		}
+		if err := w.addParts(ctx, p, x, parts, w.parts); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// beneathAll is beneath for all that is live, and for what is in young packs: who
+// sends a blob in chunks leaves out those that are here.
+func (w *sweeper) beneathAll(ctx context.Context) error {
+	s, _, err := w.db.refresh(w.db.set.Load())
+	if err != nil {
+		return err
+	}
+	for _, p := range s.packs {
+		x, err := w.db.open(p)
+		if err != nil {
+			continue
+		}
+		var parts, before []indexedRecord
+		for id, e := range x.All() {
+			switch {
+			case !isMade(e.Type):
+			case w.isLive(p, id, e.Type):
+				parts = append(parts, indexedRecord{id, e})
+			case w.o.Before != nil && w.o.Before.Has(id):
+				before = append(before, indexedRecord{id, e})
+			}
+		}
+		if err := w.addParts(ctx, p, x, parts, w.parts); err != nil {
+			return err
+		}
+		if err := w.addParts(ctx, p, x, before, w.before); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// isMade reports whether a record is made of others.
+func isMade(t pack.Type) bool { return t == pack.Recipe || t == pack.Delta }
+
+// addParts adds to a set what records of one pack are made of. Each block is decoded
+// once.
+func (w *sweeper) addParts(ctx context.Context, p *stored, x *pack.Index, records []indexedRecord, to Set) error {
+	slices.SortFunc(records, func(a, b indexedRecord) int { return cmp.Compare(a.e.Record, b.e.Record) })
+	for _, r := range records {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		record, b, err := w.db.record(hit{p, x, r.e})
+		if err == nil {
+			err = partsOf(to.Add, r.e.Type, record)
+			b.release()
+		}
+		if err == nil {
+			continue
+		}
+		w.db.warn(fmt.Errorf("pack %s: %s %s: what it is made of stays: %w", p.base, r.e.Type, r.id, err))
+		w.keepChunks = w.keepChunks || r.e.Type == pack.Recipe
+		w.keepTrees = w.keepTrees || r.e.Type == pack.Delta
+	}
+	return nil
+}
+
+func partsOf(add func(objects.ID) bool, t pack.Type, record []byte) error {
+	if t == pack.Delta {
+		d, err := pack.ParseDelta(record)
+		if err == nil {
+			add(d.Base)
+		}
+		return err
+	}
+	recipe, err := pack.ParseRecipe(record)
+	if err != nil {
+		return err
+	}
+	for i := range recipe.Len() {
+		add(recipe.Piece(i).ID)
+	}
+	return nil
+}
