@@ -302,6 +302,9 @@ func (x *exchange) merge(ctx context.Context, branch refs.Name, theirs objects.I
 			continue // somebody here committed meanwhile
 		}
 		x.settled = append(x.settled, merged.Settled...)
+		if merged.Baseless {
+			x.s.warn("the history of %s at %s was cut off, and where it was before is not known here: what was taken out there may have come back", shown(branch.Short()), x.m)
+		}
 		return merged, err
 	}
 }
