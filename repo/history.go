@@ -122,6 +122,10 @@ func (r *Repo) mergeBase(ctx context.Context, a, b objects.ID) (base objects.ID,
 		c := heap.Pop(&queue).(Commit)
 		side := sides[c.ID]
 		if side == fromA|fromB {
+			for len(queue) > 0 && !queue[0].Committer.When.Before(c.Committer.When) { // of the same second
+				other := heap.Pop(&queue).(Commit)
+				cut = cut || other.Cut && sides[other.ID] == fromB
+			}
 			return c.ID, cut, nil
 		}
 		if c.Cut {

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"slices"
+	"time"
 
 	"github.com/cache-tool/cache-tool/objects"
 )
@@ -172,7 +173,7 @@ func (s *since) push(c *painted) {
 
 // sort goes back in history until all that is left is old.
 func (s *since) sort(ctx context.Context) error {
-	for s.open > 0 {
+	for s.open > 0 || s.inDoubt() {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
@@ -192,6 +193,19 @@ func (s *since) sort(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// maxSkew is by how much clocks are expected to differ.
+const maxSkew = 24 * time.Hour
+
+// inDoubt reports whether it is worth while to look on, since something is missing that
+// nobody may need: its children may yet turn out to be old.
+func (s *since) inDoubt() bool {
+	if len(s.gaps) == 0 || len(s.queue) == 0 {
+		return false
+	}
+	child := s.commits[s.gaps[len(s.gaps)-1].n.from.id]
+	return s.queue[0].body.Committer.When.After(child.body.Committer.When.Add(-maxSkew))
 }
 
 // ends reports whether history goes no further back than c, on the side that c is
