@@ -29,7 +29,8 @@ func blameCommand(s *session) *cli.Command {
 Shows for each file of an entry the commit that brought in its content as it is
 now: who made it, when, and which commit of the source repository was checked out
 there. PATH is KIND/KEY, a file or directory inside it (KIND/KEY/NAME…), the key
-of save or put alone, or a kind ("save"): that shows whole entries.`, `
+of save or put alone, or a kind ("save"): that shows whole entries. A ^ stands before a
+commit at which history was cut off: it may have been an older one.`, `
 cache-tool blame save/deps/base/node_modules/left-pad`),
 		Action: func(c *cli.Context) error {
 			if err := arguments(c, 1, 1); err != nil {
@@ -68,9 +69,8 @@ type blaming struct {
 	byIndex map[string]int
 	done    []blamed
 
-	todo    map[objects.ID][]int // what is still each commit's
-	queue   blameQueue
-	shallow map[objects.ID]bool
+	todo  map[objects.ID][]int // what is still each commit's
+	queue blameQueue
 }
 
 // blaming finds what arg is about.
@@ -80,9 +80,6 @@ func (s *session) blaming(ctx context.Context, r *repo.Repo, arg string) (*blami
 		return nil, err
 	}
 	b := &blaming{r: r, todo: map[objects.ID][]int{}}
-	if b.shallow, err = r.Shallow(); err != nil {
-		return nil, err
-	}
 	if kind := strings.TrimRight(path, "/"); entry.Kind(kind).Valid() && kind != "" {
 		if tip, err := b.kind(ctx, s, v, kind); err == nil {
 			return b, b.start(ctx, tip)
@@ -204,11 +201,11 @@ func (b *blaming) give(ctx context.Context, commit objects.ID, items []int) erro
 		return nil
 	}
 	if _, queued := b.todo[commit]; !queued {
-		body, err := objects.ReadCommit(ctx, b.r.DB, commit)
+		c, err := b.r.Commit(ctx, commit)
 		if err != nil {
 			return err
 		}
-		heap.Push(&b.queue, &repo.Commit{ID: commit, CommitBody: body})
+		heap.Push(&b.queue, &c)
 	}
 	b.todo[commit] = append(b.todo[commit], items...)
 	return nil
@@ -225,7 +222,7 @@ func (b *blaming) run(ctx context.Context) error {
 			return err
 		}
 		for _, p := range c.Parents {
-			if b.shallow[c.ID] || len(items) == 0 {
+			if c.Cut || len(items) == 0 {
 				break
 			}
 			below, err := b.entryIn(ctx, p)
@@ -317,6 +314,7 @@ func (s *session) showBlame(b *blaming) error {
 		CIURL        string      `json:"ciUrl,omitempty"`
 		SourceCommit string      `json:"sourceCommit,omitempty"`
 		SourceBranch string      `json:"sourceBranch,omitempty"`
+		Cut          bool        `json:"cut,omitempty"` // or an older commit, which is gone
 	}
 	if s.json {
 		list, err := s.list(nil, "blame")
@@ -327,7 +325,7 @@ func (s *session) showBlame(b *blaming) error {
 			line := blameJSON{Path: b.shownItem(d.path)}
 			if c := d.commit; c != nil {
 				t := c.Trailers()
-				line.Commit, line.Author, line.When = &c.ID, c.Author.Name, &c.Author.When
+				line.Commit, line.Author, line.When, line.Cut = &c.ID, c.Author.Name, &c.Author.When, c.Cut
 				line.Host, line.CIURL, line.SourceCommit, line.SourceBranch = t["Host"], t["CI-URL"], t["Source-Commit"], t["Source-Branch"]
 			}
 			if err := list.add(line); err != nil {
@@ -345,7 +343,11 @@ func (s *session) showBlame(b *blaming) error {
 		if c := d.commit; c == nil {
 			fmt.Fprintf(table, "staged\t\t\t\t%s\n", shown(name))
 		} else {
-			fmt.Fprintf(table, "%s\t%s\t%s\t%s\t%s\n", c.ID.Short(), printable(c.Author.Name),
+			id := c.ID.Short()
+			if c.Cut {
+				id = "^" + id
+			}
+			fmt.Fprintf(table, "%s\t%s\t%s\t%s\t%s\n", id, printable(c.Author.Name),
 				c.Author.When.Format("2006-01-02 15:04"), printable(origin(c)), shown(name))
 		}
 	}

@@ -150,16 +150,28 @@ func setURLHint(m remoteStore) string {
 }
 
 // options of a transfer.
-func (x *exchange) options() (transfer.Options, error) {
-	shallow, err := x.r.Shallow()
-	o := transfer.Options{
-		Shallow:  func(id objects.ID) bool { return shallow[id] },
-		Promised: x.m.lazy,
-	}
+func (x *exchange) options(ctx context.Context) (transfer.Options, error) {
+	o := transfer.Options{Promised: x.m.lazy}
 	if x.meter != nil {
 		o.Meter = x.meter
 	}
-	return o, err
+	var err error
+	if o.Shallow, err = x.r.Shallow(); err != nil {
+		return o, err
+	}
+	there, ok := x.Remote.(remote.Cutter)
+	if !ok {
+		return o, nil
+	}
+	ids, err := there.Shallow(ctx)
+	if err != nil {
+		return o, remoteError(x.m, err)
+	}
+	o.ShallowThere = map[objects.ID]bool{}
+	for _, id := range ids {
+		o.ShallowThere[id] = true
+	}
+	return o, nil
 }
 
 func (x *exchange) count(stats transfer.Stats) {
@@ -168,11 +180,12 @@ func (x *exchange) count(stats transfer.Stats) {
 	x.stats.Packs += stats.Packs
 }
 
-// send makes sure that the remote has tips with all that they lead to.
-func (x *exchange) send(ctx context.Context, tips []objects.ID, dryRun bool) error {
-	o, err := x.options()
+// send makes sure that the remote has tips with all that they lead to. It returns the
+// commits at which what was sent ends, since history was cut off here.
+func (x *exchange) send(ctx context.Context, tips []objects.ID, dryRun bool) (cut []objects.ID, err error) {
+	o, err := x.options(ctx)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	o.DryRun = dryRun
 	if x.m.lazy {
@@ -184,13 +197,22 @@ func (x *exchange) send(ctx context.Context, tips []objects.ID, dryRun bool) err
 	}
 	stats, err := transfer.Send(ctx, x.r.DB, x.Remote, tips, have, o)
 	x.count(stats)
-	return remoteError(x.m, err)
+	return stats.Cut, remoteError(x.m, err)
+}
+
+// move moves refs of the remote, after all was sent that they lead to.
+func (x *exchange) move(ctx context.Context, cut []objects.ID, updates []refs.Update) error {
+	there, ok := x.Remote.(remote.Cutter)
+	if !ok {
+		return x.Update(ctx, updates...) // which says what it lacks
+	}
+	return there.UpdateCut(ctx, cut, updates...)
 }
 
 // bring makes sure that tips are here: their commits alone if lazy, else with all
 // that they lead to.
 func (x *exchange) bring(ctx context.Context, tips []objects.ID, lazy bool) error {
-	o, err := x.options()
+	o, err := x.options(ctx)
 	if err != nil {
 		return err
 	}
@@ -204,7 +226,25 @@ func (x *exchange) bring(ctx context.Context, tips []objects.ID, lazy bool) erro
 	}
 	stats, err := fetch(ctx, x.r.DB, x.Remote, tips, have, o)
 	x.count(stats)
-	return remoteError(x.m, err)
+	if err != nil {
+		return remoteError(x.m, err)
+	}
+	return x.noteCuts(ctx, stats)
+}
+
+// noteCuts notes where the history ends that has come, before a ref leads to it.
+func (x *exchange) noteCuts(ctx context.Context, stats transfer.Stats) error {
+	if len(stats.Cut)+len(stats.Whole) == 0 {
+		return nil
+	}
+	return x.r.EditShallow(ctx, func(shallow map[objects.ID]bool) {
+		for _, id := range stats.Cut {
+			shallow[id] = true
+		}
+		for _, id := range stats.Whole {
+			delete(shallow, id)
+		}
+	})
 }
 
 // known returns the commits that are here with all that they lead to, or, in a
@@ -262,6 +302,9 @@ func (x *exchange) merge(ctx context.Context, branch refs.Name, theirs objects.I
 			continue // somebody here committed meanwhile
 		}
 		x.settled = append(x.settled, merged.Settled...)
+		if merged.Baseless {
+			x.s.warn("the history of %s at %s was cut off, and where it was before is not known here: what was taken out there may have come back", shown(branch.Short()), x.m)
+		}
 		return merged, err
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
@@ -192,10 +193,17 @@ func (x *exchange) fetchTips(ctx context.Context, tips []objects.ID, f fetching)
 	if !f.content {
 		return x.bring(ctx, tips, x.m.lazy)
 	}
-	o, err := x.options()
+	o, err := x.options(ctx)
 	if err != nil {
 		return err
 	}
+	// Nothing counts as here: where history was cut off here it ends all the same.
+	ends := maps.Clone(o.ShallowThere)
+	if ends == nil {
+		ends = map[objects.ID]bool{}
+	}
+	maps.Copy(ends, o.Shallow)
+	o.ShallowThere = ends
 	for ref, err := range x.r.Refs.All(ctx, "refs/") {
 		if err != nil {
 			return err
@@ -207,8 +215,9 @@ func (x *exchange) fetchTips(ctx context.Context, tips []objects.ID, f fetching)
 	if err != nil {
 		return remoteError(x.m, err)
 	}
-	if !x.m.lazy {
-		return nil
+	stats.Whole = nil // they were looked at only because nothing counted as here
+	if err := x.noteCuts(ctx, stats); err != nil || !x.m.lazy {
+		return err
 	}
 	return x.r.Config.Set(ctx, "remote."+x.m.name+".lazy", "")
 }

@@ -27,7 +27,8 @@ func logCommand(s *session) *cli.Command {
 		Description: text(`
 Shows who added what, when and from where: the commits that REV reaches, or the
 current branch. REV may be a range, OLD..NEW. With KEYs it shows those commits
-only that changed one of these entries.`, `
+only that changed one of these entries. Where history was cut off, the commit is marked
+"history cut", and counts as the one that added all that it has.`, `
 cache-tool log --oneline -5 main -- deps`),
 		Flags: []cli.Flag{
 			&cli.IntFlag{Name: "n", Aliases: []string{"max-count"}, Usage: "stop after `COUNT` commits", Destination: &count, Value: -1, DefaultText: "all"},
@@ -53,7 +54,7 @@ cache-tool log --oneline -5 main -- deps`),
 			}
 			show := func(c repo.Commit) error {
 				if oneline {
-					s.printf("%s%s %s\n", c.ID.Short(), decoration(names[c.ID]), printable(c.Subject()))
+					s.printf("%s%s %s\n", c.ID.Short(), decoration(c, names[c.ID]), printable(c.Subject()))
 				} else {
 					s.printCommit(c, names[c.ID])
 				}
@@ -214,25 +215,19 @@ func keyPaths(keys []string) []string {
 	return paths
 }
 
-// touches reports whether c has at one of paths what none of its parents has.
+// touches reports whether c has at one of paths what none of its parents has. Where
+// history was cut off all that is there counts as new, as it does for Git.
 func touches(ctx context.Context, r *repo.Repo, c repo.Commit, paths []string) (bool, error) {
 	parents := []objects.ID{objects.EmptyTree}
-	if len(c.Parents) > 0 {
+	if len(c.Parents) > 0 && !c.Cut {
 		parents = parents[:0]
-	}
-	shallow, err := r.Shallow()
-	if err != nil {
-		return false, err
-	}
-	for _, p := range c.Parents {
-		if shallow[c.ID] {
-			break
+		for _, p := range c.Parents {
+			body, err := objects.ReadCommit(ctx, r.DB, p)
+			if err != nil {
+				return false, err
+			}
+			parents = append(parents, body.Tree)
 		}
-		body, err := objects.ReadCommit(ctx, r.DB, p)
-		if err != nil {
-			return false, err
-		}
-		parents = append(parents, body.Tree)
 	}
 	for _, path := range paths {
 		is, err := idAt(ctx, r, c.Tree, path)

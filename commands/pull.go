@@ -183,6 +183,10 @@ func (x *exchange) pullOne(ctx context.Context, p pair, dryRun bool) (movedRef, 
 	case p.here.IsTag():
 		return moved(p.here, old, theirs, status), x.apply(ctx, refs.Update{Name: p.here, New: theirs, Reason: "pull"})
 	}
+	// First: if the merge breaks off, the next one finds in the reflog what was seen before.
+	if err := x.seen(ctx, p, dryRun); err != nil {
+		return movedRef{}, err
+	}
 	merged, err := x.merge(ctx, p.here, theirs)
 	if err != nil {
 		return movedRef{}, err
@@ -193,7 +197,7 @@ func (x *exchange) pullOne(ctx context.Context, p pair, dryRun bool) (movedRef, 
 	case !merged.FastForward:
 		status = refMerged
 	}
-	return moved(p.here, old, merged.Tip, status), x.seen(ctx, p, dryRun)
+	return moved(p.here, old, merged.Tip, status), nil
 }
 
 // seen remembers where a branch of the remote was.

@@ -238,13 +238,14 @@ func (x *exchange) pushOnce(ctx context.Context, p pushing) ([]movedRef, error) 
 			tips = append(tips, st.update.New)
 		}
 	}
+	var cut []objects.ID
 	if len(tips) > 0 {
-		if err := x.send(ctx, tips, p.dryRun); err != nil {
+		if cut, err = x.send(ctx, tips, p.dryRun); err != nil {
 			return nil, err
 		}
 	}
 	if len(updates) > 0 && !p.dryRun {
-		if err := x.Update(ctx, updates...); err != nil {
+		if err := x.move(ctx, cut, updates); err != nil {
 			return nil, err
 		}
 	}

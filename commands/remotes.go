@@ -286,7 +286,7 @@ func (s *session) openPeer(ctx context.Context, r *repo.Repo, path string, toWri
 	if there.ID() == r.ID() && samePlace(there.Dir, r.Dir) {
 		return nil, fmt.Errorf("%s is this repository itself", path)
 	}
-	return peer.New(there.DB, there.Refs, there.Shallow), nil
+	return peer.New(there.DB, there.Refs, there), nil
 }
 
 func samePlace(a, b string) bool {

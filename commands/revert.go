@@ -2,6 +2,7 @@ package commands
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"github.com/urfave/cli/v2"
@@ -27,7 +28,7 @@ Takes what COMMIT brought in out of the current branch, by a new commit. Entries
 that were changed again since are conflicts (exit code 4): --ours keeps them as they
 are, --theirs puts back what was there before COMMIT. With --entry KEY that one
 entry goes back to the version before its last one, or out if there was none. What
-is staged is committed first.`, `
+is staged is committed first. Where history was cut off there is no version before.`, `
 cache-tool revert --entry deps-linux`),
 		Flags: append(p.flags(),
 			&cli.StringFlag{Name: "entry", Usage: "take back the last change of the entry `KEY`", Destination: &key},
@@ -63,11 +64,19 @@ cache-tool revert --entry deps-linux`),
 			}
 			merged, err := r.Revert(ctx, branch, commit, policy, message)
 			if err != nil {
-				return err
+				return cutError(err)
 			}
 			return s.showMerged(ctx, r, merging{branch: branch, verb: "revert " + commit.Short(), policies: true}, merged)
 		},
 	}
+}
+
+// cutError says what can be done without the history that was cut off.
+func cutError(err error) error {
+	if !errors.Is(err, repo.ErrCut) {
+		return err
+	}
+	return withHint(err, `"cache-tool rm KEY" takes an entry out, whenever it came in`, `"cache-tool log --oneline" shows how far back history goes`)
 }
 
 // revertEntry puts one entry back to what it was before its last change.
@@ -88,7 +97,7 @@ func (s *session) revertEntry(ctx context.Context, r *repo.Repo, branch refs.Nam
 	}
 	before, err := treeBefore(ctx, r, last)
 	if err != nil {
-		return err
+		return cutError(err)
 	}
 	old, err := idAt(ctx, r, before, path)
 	if err != nil {

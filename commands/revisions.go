@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -43,6 +44,7 @@ type commitJSON struct {
 	Subject   string            `json:"subject"`
 	Message   string            `json:"message"`
 	Trailers  map[string]string `json:"trailers,omitempty"`
+	Cut       bool              `json:"cut,omitempty"` // the parents are gone
 	Refs      []string          `json:"refs,omitempty"`
 	Changes   []entryChange     `json:"changes,omitempty"`
 }
@@ -61,13 +63,13 @@ func describeCommit(c repo.Commit, names []string) commitJSON {
 	return commitJSON{
 		ID: c.ID, Tree: c.Tree, Parents: parents,
 		Author: personJSON(c.Author), Committer: personJSON(c.Committer),
-		Subject: c.Subject(), Message: c.Message, Trailers: c.Trailers(), Refs: names,
+		Subject: c.Subject(), Message: c.Message, Trailers: c.Trailers(), Cut: c.Cut, Refs: names,
 	}
 }
 
 // printCommit prints a commit as git log does.
 func (s *session) printCommit(c repo.Commit, names []string) {
-	s.printf("commit %s%s\n", c.ID, decoration(names))
+	s.printf("commit %s%s\n", c.ID, decoration(c, names))
 	if len(c.Parents) > 1 {
 		s.printf("Merge:")
 		for _, p := range c.Parents {
@@ -91,7 +93,10 @@ func printable(text string) string {
 	}, text)
 }
 
-func decoration(names []string) string {
+func decoration(c repo.Commit, names []string) string {
+	if c.Cut {
+		names = append(slices.Clip(names), "history cut")
+	}
 	if len(names) == 0 {
 		return ""
 	}

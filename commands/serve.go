@@ -136,7 +136,7 @@ func (s *session) openToServe(ctx context.Context, log *slog.Logger) (*repo.Repo
 // openStore returns how the server opens what it serves. One store is enough for
 // all: it goes through the repository's own locks.
 func openStore(r *repo.Repo) func() server.Store {
-	p := peer.New(r.DB, r.Refs, r.Shallow)
+	p := peer.New(r.DB, r.Refs, r)
 	return func() server.Store { return p }
 }
 

@@ -2,6 +2,7 @@ package commands
 
 import (
 	"context"
+	"fmt"
 
 	"github.com/urfave/cli/v2"
 
@@ -17,7 +18,8 @@ func showCommand(s *session) *cli.Command {
 		ArgsUsage: "[REV]",
 		Description: text(`
 Shows the commit, and which entries it added (A), replaced (M) and deleted (D),
-compared with its first parent. Without REV it is the tip of the current branch.`, `
+compared with its first parent. Without REV it is the tip of the current branch. Where
+history was cut off ("gc" does that) it is not known what a commit changed.`, `
 cache-tool show main~2`),
 		Action: func(c *cli.Context) error {
 			if err := arguments(c, 0, 1); err != nil {
@@ -32,7 +34,7 @@ cache-tool show main~2`),
 			if err != nil {
 				return err
 			}
-			body, err := objects.ReadCommit(ctx, r.DB, id)
+			commit, err := r.Commit(ctx, id)
 			if err != nil {
 				return err
 			}
@@ -40,7 +42,9 @@ cache-tool show main~2`),
 			if err != nil {
 				return err
 			}
-			commit := repo.Commit{ID: id, CommitBody: body}
+			if commit.Cut {
+				return s.showCut(commit, names[id])
+			}
 			before, err := treeBefore(ctx, r, commit)
 			if err != nil {
 				return err
@@ -70,12 +74,24 @@ cache-tool show main~2`),
 	}
 }
 
-// treeBefore returns the tree that a commit started from: that of its first
-// parent, or the empty one where there is none any more.
+// showCut shows a commit of which nobody knows any more what it changed.
+func (s *session) showCut(c repo.Commit, names []string) error {
+	if s.json {
+		return s.answer(describeCommit(c, names))
+	}
+	s.printCommit(c, names)
+	s.printf("\nHistory was cut off here: what this commit changed is not known any more.\n")
+	return nil
+}
+
+// treeBefore returns the tree that a commit started from: that of its first parent, or
+// the empty one where there is none. If history was cut off there it is repo.ErrCut.
 func treeBefore(ctx context.Context, r *repo.Repo, c repo.Commit) (objects.ID, error) {
-	shallow, err := r.Shallow()
-	if err != nil || len(c.Parents) == 0 || shallow[c.ID] {
-		return objects.EmptyTree, err
+	if c.Cut {
+		return objects.ID{}, fmt.Errorf("what was there before commit %s is not known any more: %w", c.ID.Short(), repo.ErrCut)
+	}
+	if len(c.Parents) == 0 {
+		return objects.EmptyTree, nil
 	}
 	parent, err := objects.ReadCommit(ctx, r.DB, c.Parents[0])
 	return parent.Tree, err

@@ -28,6 +28,9 @@ type Resolver struct {
 	IDs     Expander       // nil: ids must be whole
 	Now     time.Time      // what dates are relative to; zero is now
 	Warn    func(string)   // told what Git warns of; may be nil
+
+	// Shallow are commits whose parents were cut off: ~ and ^ lead no further.
+	Shallow map[objects.ID]bool
 }
 
 // An Expander returns the ids that begin with the hexadecimal digits of prefix.
@@ -227,6 +230,9 @@ func (r Resolver) ancestor(ctx context.Context, id objects.ID, n int) (objects.I
 		if err != nil {
 			return id, err
 		}
+		if len(c.Parents) > 0 && r.Shallow[id] {
+			return id, wrong("history was cut off at %s, %d back from there", id.Short(), i)
+		}
 		if len(c.Parents) == 0 {
 			return id, wrong("history goes back only %d commits from there, to %s", i, id.Short())
 		}
@@ -243,6 +249,9 @@ func (r Resolver) parent(ctx context.Context, id objects.ID, n int) (objects.ID,
 	c, err := objects.ReadCommit(ctx, r.Objects, id)
 	if err != nil {
 		return id, err
+	}
+	if len(c.Parents) > 0 && r.Shallow[id] {
+		return id, wrong("history was cut off at %s: its parents are gone", id.Short())
 	}
 	if n > len(c.Parents) {
 		return id, wrong("commit %s has %d parents, not %d", id.Short(), len(c.Parents), n)

@@ -251,6 +251,30 @@ func TestRevisionErrors(t *testing.T) {
 	}
 }
 
+// Where history was cut off, revisions lead no further, even if something is there.
+func TestRevisionsOfCutHistory(t *testing.T) {
+	objs, mem := store{}, &refstest.Memory{Who: someone}
+	one := objs.commit("one")
+	two := objs.commit("two", one)
+	three := objs.commit("three", two)
+	if err := mem.Apply(t.Context(), refs.Update{Name: "refs/heads/main", New: three}); err != nil {
+		t.Fatal(err)
+	}
+	r := refs.Resolver{Refs: mem, Objects: objs, Shallow: map[objects.ID]bool{two: true, one: true}}
+	for rev, want := range map[string]string{
+		"main~1": "", "main^": "", "main~1^0": "", one.String(): "",
+		"main~2":           `revision "main~2": history was cut off at ` + two.Short() + ", 1 back from there",
+		"main^^":           `revision "main^^": history was cut off at ` + two.Short() + ": its parents are gone",
+		two.String() + "^": "history was cut off at " + two.Short(),
+		one.String() + "~": "history goes back only 0 commits",
+	} {
+		_, err := r.ResolveCommit(t.Context(), rev)
+		if want == "" && err != nil || want != "" && (err == nil || !strings.Contains(err.Error(), want)) {
+			t.Errorf("%s: %v, want %q", rev, err, want)
+		}
+	}
+}
+
 // Where only one of several is a commit, and a commit is wanted, it is that one.
 func TestShortCommit(t *testing.T) {
 	objs := store{}

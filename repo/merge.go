@@ -4,11 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/cache-tool/cache-tool/objects"
 	"github.com/cache-tool/cache-tool/objects/entry"
 	"github.com/cache-tool/cache-tool/objects/odb"
+	"github.com/cache-tool/cache-tool/objects/reach"
 	"github.com/cache-tool/cache-tool/objects/trees"
 	"github.com/cache-tool/cache-tool/refs"
 	"github.com/cache-tool/cache-tool/repo/action"
@@ -32,11 +34,18 @@ type Merged struct {
 	FastForward bool             // whether it moved without a new commit
 	Conflicts   []trees.Conflict // why it did not move: the entries in conflict
 	Settled     []trees.Conflict // what the policy settled
+	Baseless    bool             // history was cut off before what both sides may come from
 }
 
 // Merge brings the commit theirs into branch: three-way, entries taken whole.
 // What is staged is committed first. With conflicts that policy leaves open
 // nothing changes, and Merged names them. It is durable on return.
+//
+// Where history was cut off before the commit that both come from, it is compared
+// with what a remote had when it was seen last: see lastSeen. What was added here
+// since is then put upon theirs, as one commit. Were the branch's own commits a
+// parent of that, the next push would bring to the remote again all that it has
+// cut off and evicted.
 func (r *Repo) Merge(ctx context.Context, branch refs.Name, theirs objects.ID, policy Policy, message string) (Merged, error) {
 	tip, _, err := r.FoldStage(ctx, branch, "")
 	if err != nil {
@@ -45,7 +54,7 @@ func (r *Repo) Merge(ctx context.Context, branch refs.Name, theirs objects.ID, p
 	if tip.IsZero() {
 		return r.fastForward(ctx, branch, tip, theirs, message)
 	}
-	base, err := r.MergeBase(ctx, tip, theirs)
+	base, from, err := r.base(ctx, tip, theirs)
 	switch {
 	case err != nil:
 		return Merged{}, err
@@ -64,24 +73,127 @@ func (r *Repo) Merge(ctx context.Context, branch refs.Name, theirs objects.ID, p
 	if err != nil {
 		return Merged{}, err
 	}
-	return r.threeWay(ctx, threeWay{
+	t := threeWay{
 		branch: branch, tip: tip, base: baseTree, theirs: theirTree,
 		parents: []objects.ID{tip, theirs}, policy: policy, message: message, verb: "merge",
+	}
+	if from == fromSeen {
+		t.parents = []objects.ID{theirs}
+		if t.message, err = r.describeSince(ctx, message, tip, base, theirs); err != nil {
+			return Merged{}, err
+		}
+	}
+	merged, err := r.threeWay(ctx, t)
+	merged.Baseless = from == fromNowhere
+	return merged, err
+}
+
+// An origin says how the base of a merge was found.
+type origin uint8
+
+const (
+	fromHistory origin = iota // or the histories are unrelated
+	fromSeen                  // as the last that was seen of a remote
+	fromNowhere               // history was cut off, and nothing was seen
+)
+
+// base returns the commit that tip and theirs are compared with, zero if there is none.
+func (r *Repo) base(ctx context.Context, tip, theirs objects.ID) (base objects.ID, from origin, err error) {
+	base, cut, err := r.mergeBase(ctx, tip, theirs)
+	if err != nil || base == theirs || !base.IsZero() && !cut {
+		return base, fromHistory, err
+	}
+	last, err := r.lastSeen(ctx, tip, theirs)
+	switch {
+	case err != nil || last == base && !base.IsZero():
+		return base, fromHistory, err
+	case !last.IsZero() && base.IsZero():
+		return last, fromSeen, nil
+	case !last.IsZero():
+		// History can lead around the place where it was cut off, to an older commit.
+		if again, err := r.MergeBase(ctx, last, base); err != nil || again == base {
+			return last, fromSeen, err
+		}
+	case base.IsZero() && cut:
+		return base, fromNowhere, nil
+	}
+	return base, fromHistory, nil
+}
+
+// lastSeen returns the last commit that a remote's branch was seen at before it was
+// at theirs, and that tip descends from; zero if there is none. The reflogs of the refs
+// that remember remotes tell, so that it makes no difference whether theirs has
+// just come or was fetched some time ago.
+func (r *Repo) lastSeen(ctx context.Context, tip, theirs objects.ID) (objects.ID, error) {
+	ours := map[objects.ID]bool{}
+	for c, err := range r.Log(ctx, tip) {
+		if err != nil {
+			return objects.ID{}, err
+		}
+		ours[c.ID] = true
+	}
+	for ref, err := range r.Refs.All(ctx, "refs/remotes/") {
+		if err != nil {
+			continue // who asks for that ref is told
+		}
+		moves, err := r.Refs.Log(ctx, ref.Name)
+		if err != nil {
+			continue
+		}
+		before := len(moves)
+		for before > 0 && moves[before-1].New != theirs {
+			before--
+		}
+		for _, m := range slices.Backward(moves[:before]) {
+			for _, id := range []objects.ID{m.New, m.Old} {
+				if id != theirs && ours[id] {
+					return id, nil
+				}
+			}
+		}
+	}
+	return objects.ID{}, ctx.Err()
+}
+
+// describeSince adds to the message of a merge what commits it stands for.
+func (r *Repo) describeSince(ctx context.Context, message string, tip, base, theirs objects.ID) (string, error) {
+	shallow, err := r.Shallow()
+	if err != nil {
+		return "", err
+	}
+	const most = 20
+	var lines []string
+	err = reach.Since(ctx, r.DB, []objects.ID{tip}, []objects.ID{base}, reach.Options{
+		Commits: true,
+		Shallow: func(id objects.ID) bool { return shallow[id] },
+		Visit: func(id objects.ID, _ objects.Kind) error {
+			c, err := objects.ReadCommit(ctx, r.DB, id)
+			lines = append(lines, fmt.Sprintf("    %s %s\n", id.Short(), c.Subject()))
+			return err
+		},
 	})
+	if n := len(lines); n > most {
+		lines = append(lines[:most], fmt.Sprintf("    and %d more\n", n-most))
+	}
+	return fmt.Sprintf("%s\n\nHistory was cut off between %s and %s. This stands for:\n\n%s",
+		strings.TrimRight(message, "\n"), base.Short(), theirs.Short(), strings.Join(lines, "")), err
 }
 
 // Revert takes out of branch what commit brought in, as a new commit. The first
 // parent is what it is compared with; a commit without parents is taken back
-// whole. What is staged is committed first. Conflicts are as in Merge: entries
-// that were changed again since.
+// whole, and one whose parents were cut off is ErrCut. What is staged is committed
+// first. Conflicts are as in Merge: entries that were changed again since.
 func (r *Repo) Revert(ctx context.Context, branch refs.Name, commit objects.ID, policy Policy, message string) (Merged, error) {
 	tip, _, err := r.FoldStage(ctx, branch, "")
 	if err != nil {
 		return Merged{}, err
 	}
-	c, err := objects.ReadCommit(ctx, r.DB, commit)
+	c, err := r.Commit(ctx, commit)
 	if err != nil {
 		return Merged{}, err
+	}
+	if c.Cut {
+		return Merged{}, fmt.Errorf("what commit %s changed is not known any more: %w", commit.Short(), ErrCut)
 	}
 	before := objects.EmptyTree
 	if len(c.Parents) > 0 {
@@ -154,8 +266,13 @@ func (r *Repo) threeWay(ctx context.Context, t threeWay) (Merged, error) {
 	if len(conflicts) > 0 {
 		return Merged{Tip: t.tip, Conflicts: conflicts}, nil
 	}
-	if tree == ours && len(t.parents) < 2 {
+	if tree == ours && slices.Equal(t.parents, parents(t.tip)) {
 		return Merged{Tip: t.tip}, nil
+	}
+	if len(t.parents) == 1 && t.parents[0] != t.tip && tree == t.theirs {
+		merged, err := r.fastForward(ctx, t.branch, t.tip, t.parents[0], t.message)
+		merged.Settled = settled
+		return merged, err
 	}
 	commit, err := r.putCommit(batch, tree, t.parents, r.withProvenance(t.message))
 	if err != nil {

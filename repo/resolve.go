@@ -23,8 +23,13 @@ func (r *Repo) resolver(ctx context.Context) (*refs.Resolver, error) {
 	if err != nil {
 		return nil, err
 	}
+	shallow, err := r.Shallow()
+	if err != nil {
+		return nil, err
+	}
 	return &refs.Resolver{
-		Refs: r.Refs, Objects: r.DB, Head: head, IDs: r.DB,
+		Shallow: shallow,
+		Refs:    r.Refs, Objects: r.DB, Head: head, IDs: r.DB,
 		Warn: func(text string) { r.warn(errors.New(text)) },
 	}, nil
 }

@@ -36,6 +36,9 @@ func (r *Repo) Shallow() (map[objects.ID]bool, error) {
 
 // EditShallow changes which commits count as those whose parents were cut off. It
 // is durable on return; others who edit wait.
+//
+// A commit is put in before a ref leads to it. So whoever takes out those that no ref
+// leads to holds packs/lock exclusively, and looks at the refs after that.
 func (r *Repo) EditShallow(ctx context.Context, edit func(shallow map[objects.ID]bool)) error {
 	lock, err := durable.LockExclusive(ctx, r.path("shallow.lock"))
 	if err != nil {

@@ -55,7 +55,7 @@ func TestLazyHit(t *testing.T) {
 	made("after them")
 
 	r := open(t, full)
-	store := peer.New(r.DB, r.Refs, r.Shallow)
+	store := peer.New(r.DB, r.Refs, r)
 	s := servertest.Start(t, server.Options{Open: func() server.Store { return store }, Anonymous: auth.Rules{Read: []string{"*"}}})
 	wire := listenBefore(t, s.Addr)
 	for _, hit := range hits {

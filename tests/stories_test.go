@@ -70,6 +70,7 @@ func storyParams() testscript.Params {
 			"stops":        stops,
 			"setenv":       setenv,
 			"certificates": certificates,
+			"cuts":         cuts,
 		},
 	}
 }

@@ -208,7 +208,7 @@ func (e *exporter) copy(ctx context.Context, refs Refs) (shallow []objects.ID, e
 	candidates := slices.Concat(before, refs.Shallow)
 	slices.SortFunc(candidates, objects.ID.Compare)
 	for _, id := range slices.Compact(candidates) {
-		cut, err := e.isCut(ctx, id)
+		cut, err := e.isCut(ctx, id, slices.Contains(before, id))
 		if err != nil {
 			return nil, err
 		}
@@ -240,13 +240,14 @@ func (e *exporter) deepen(ctx context.Context, w *walk, id objects.ID) error {
 }
 
 // isCut reports whether the repository holds the commit, but not all its parents.
-func (e *exporter) isCut(ctx context.Context, id objects.ID) (bool, error) {
+// What the cache has forgotten is as it was before.
+func (e *exporter) isCut(ctx context.Context, id objects.ID, before bool) (bool, error) {
 	if !e.has(id) {
 		return false, nil
 	}
 	c, err := objects.ReadCommit(ctx, e.objects, id)
 	if errors.Is(err, objects.ErrNotFound) {
-		return true, nil // as it was before
+		return before, nil
 	}
 	if err != nil {
 		return false, err

@@ -192,6 +192,15 @@ func TestExportOfCutHistory(t *testing.T) {
 	if got, want := git(t, out, "rev-list", "--count", "main"), "3\n"; got != want {
 		t.Errorf("%s commits, want %s", got, want)
 	}
+	// Nor is it cut where the cache has forgotten the commit, too, at which it was.
+	four := s.commit("four", dir{"a": "4"}, three)
+	refs = heads(four)
+	refs.Shallow = []objects.ID{two, four}
+	mustExport(t, without{s, two}, refs, out)
+	fsck(t, out)
+	if got, want := git(t, out, "rev-list", "--count", "main"), "4\n"; got != want {
+		t.Errorf("%s commits, want %s", got, want)
+	}
 }
 
 func TestExportRefusesNames(t *testing.T) {

@@ -41,6 +41,10 @@ type Options struct {
 	// Shallow reports whether a commit's parents were cut off.
 	Shallow func(commit objects.ID) bool
 
+	// ShallowThere tells Since the same of what the other side has: what that has cut
+	// off it lacks, though it leads there here. Nil is Shallow.
+	ShallowThere func(commit objects.ID) bool
+
 	// Seen has what need not be visited, nor anything that only it leads to. All
 	// that is visited is added. Walks that share it may run at the same time.
 	Seen *Set
@@ -54,6 +58,9 @@ type Options struct {
 	// Parallel is how many objects are read at once; zero chooses.
 	Parallel int
 }
+
+// isCut reports whether the parents of a commit count as none.
+func (o *Options) isCut(commit objects.ID) bool { return o.Shallow != nil && o.Shallow(commit) }
 
 // Missing says that an object cannot be read.
 type Missing struct {
@@ -233,7 +240,7 @@ func (w *walker) parse(ctx context.Context, n *node, body []byte) (below func() 
 }
 
 func (w *walker) commit(ctx context.Context, n *node, c objects.CommitBody) error {
-	if w.o.Shallow == nil || !w.o.Shallow(n.id) {
+	if !w.o.isCut(n.id) {
 		// Not n itself: it would keep all its descendants in memory.
 		child := &node{id: n.id, kind: objects.Commit}
 		for _, p := range c.Parents {

@@ -50,7 +50,11 @@ func (g *graph) tree(entries ...objects.Entry) objects.ID {
 }
 
 func (g *graph) commit(message string, tree objects.ID, parents ...objects.ID) objects.ID {
-	who := objects.Signature{Name: "a", Email: "a@b", When: time.Unix(1, 0)}
+	return g.commitAt(time.Second, message, tree, parents...)
+}
+
+func (g *graph) commitAt(when time.Duration, message string, tree objects.ID, parents ...objects.ID) objects.ID {
+	who := objects.Signature{Name: "a", Email: "a@b", When: time.Unix(0, int64(when))}
 	c := objects.CommitBody{Tree: tree, Parents: parents, Author: who, Committer: who, Message: message}
 	return g.put(objects.Commit, c.Encode(), append(parents, tree)...)
 }

@@ -4,6 +4,8 @@ import (
 	"container/heap"
 	"context"
 	"errors"
+	"slices"
+	"time"
 
 	"github.com/cache-tool/cache-tool/objects"
 )
@@ -11,7 +13,8 @@ import (
 // Since visits what tips lead to and somebody lacks who has the commits have,
 // with all that they lead to. It costs what is new, and not what there is. It
 // visits more than is new where something has moved to another path, or where
-// clocks were wrong, and never less. What of have is not there is passed over.
+// clocks were wrong, and never less. What of have is not there is passed over. Tips
+// lead as far as Shallow says, have as far as ShallowThere.
 func Since(ctx context.Context, r objects.Reader, tips, have []objects.ID, o Options) error {
 	if o.Seen == nil {
 		o.Seen = new(Set)
@@ -28,7 +31,9 @@ type since struct {
 	queue   newest
 	open    int // commits in the queue that are only new
 
-	fresh []*painted // in the order of the queue
+	fresh []*painted   // in the order of the queue
+	asked []objects.ID // what tips name, through tags
+	gaps  []gap
 	pairs []pair
 	trees []objects.ID // of some commits that the other side has
 }
@@ -40,6 +45,12 @@ type painted struct {
 	old      bool // reached from have
 	waits    bool // in the queue
 	unwanted bool // missing
+}
+
+// A gap is a commit that is missing, before it is known whether anybody needs it.
+type gap struct {
+	n   *node
+	err error
 }
 
 // A pair is a tree, and those that are in its place in other commits.
@@ -62,11 +73,15 @@ func (s *since) run(ctx context.Context, tips, have []objects.ID) error {
 		}
 	}
 	for _, id := range tips {
+		s.asked = append(s.asked, id)
 		if err := s.paint(ctx, &node{id: id}, false); err != nil {
 			return err
 		}
 	}
 	if err := s.sort(ctx); err != nil {
+		return err
+	}
+	if err := s.settle(ctx); err != nil {
 		return err
 	}
 	for _, c := range s.fresh {
@@ -125,6 +140,10 @@ func (s *since) lost(ctx context.Context, n *node, err error) error {
 		n.kind = objects.Commit
 	}
 	s.commits[n.id] = &painted{id: n.id, unwanted: true}
+	if s.o.ShallowThere != nil && n.from != nil && n.from.kind == objects.Commit {
+		s.gaps = append(s.gaps, gap{n, err})
+		return nil
+	}
 	return s.miss(ctx, n, err)
 }
 
@@ -140,6 +159,7 @@ func (s *since) tag(ctx context.Context, n *node, body []byte) error {
 	if err := s.visit(n); err != nil {
 		return err
 	}
+	s.asked = append(s.asked, t.Object)
 	return s.paint(ctx, &node{id: t.Object, from: n}, false)
 }
 
@@ -153,7 +173,7 @@ func (s *since) push(c *painted) {
 
 // sort goes back in history until all that is left is old.
 func (s *since) sort(ctx context.Context) error {
-	for s.open > 0 {
+	for s.open > 0 || s.inDoubt() {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
@@ -163,11 +183,63 @@ func (s *since) sort(ctx context.Context) error {
 			s.open--
 			s.fresh = append(s.fresh, c)
 		}
-		if s.o.Shallow != nil && s.o.Shallow(c.id) {
+		if s.ends(c) {
 			continue
 		}
 		for _, p := range c.body.Parents {
 			if err := s.paint(ctx, &node{id: p, kind: objects.Commit, from: &node{id: c.id, kind: objects.Commit}}, c.old); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// maxSkew is by how much clocks are expected to differ.
+const maxSkew = 24 * time.Hour
+
+// inDoubt reports whether it is worth while to look on, since something is missing that
+// nobody may need: its children may yet turn out to be old.
+func (s *since) inDoubt() bool {
+	if len(s.gaps) == 0 || len(s.queue) == 0 {
+		return false
+	}
+	child := s.commits[s.gaps[len(s.gaps)-1].n.from.id]
+	return s.queue[0].body.Committer.When.After(child.body.Committer.When.Add(-maxSkew))
+}
+
+// ends reports whether history goes no further back than c, on the side that c is
+// of.
+func (s *since) ends(c *painted) bool {
+	if c.old && s.o.ShallowThere != nil {
+		return s.o.ShallowThere(c.id)
+	}
+	return s.o.isCut(c.id)
+}
+
+// settle drops what was taken for new only because clocks were wrong: what is behind
+// a commit that turned out to be old, and that the other side has cut off there.
+func (s *since) settle(ctx context.Context) error {
+	if s.o.ShallowThere == nil {
+		return nil
+	}
+	needed := map[objects.ID]bool{}
+	for todo := s.asked; len(todo) > 0; {
+		id := todo[len(todo)-1]
+		todo = todo[:len(todo)-1]
+		c := s.commits[id]
+		if c == nil || c.old || needed[id] {
+			continue
+		}
+		needed[id] = true
+		if !s.o.isCut(id) {
+			todo = append(todo, c.body.Parents...)
+		}
+	}
+	s.fresh = slices.DeleteFunc(s.fresh, func(c *painted) bool { return !needed[c.id] })
+	for _, g := range s.gaps {
+		if needed[g.n.id] {
+			if err := s.miss(ctx, g.n, g.err); err != nil {
 				return err
 			}
 		}
@@ -187,7 +259,7 @@ func (s *since) commit(ctx context.Context, c *painted) error {
 	}
 	var bases []objects.ID
 	old := true
-	if s.o.Shallow == nil || !s.o.Shallow(c.id) {
+	if !s.o.isCut(c.id) {
 		for _, p := range c.body.Parents {
 			if parent := s.commits[p]; parent != nil && !parent.unwanted {
 				bases = append(bases, parent.body.Tree)

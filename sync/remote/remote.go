@@ -54,6 +54,9 @@ type Request struct {
 	// Have are objects that the caller holds with all that they lead to.
 	Have []objects.ID
 
+	// Shallow are commits whose parents the caller has cut off: Have lead no further.
+	Shallow []objects.ID
+
 	// Extent is how much of what Want lead to may come along. A remote that is no
 	// program cannot follow objects: of such a one callers get what they want and
 	// no more, look at it, and ask again.
@@ -92,6 +95,20 @@ type BaseProber interface {
 	// MissingBases returns those of ids that the remote does not keep as whole
 	// trees, in the order given. The others stay as those that are not Missing do.
 	MissingBases(ctx context.Context, ids []objects.ID) ([]objects.ID, error)
+}
+
+// A Cutter is a Remote whose history may have been cut off: some of its commits count
+// as having no parents, as Git's shallow says.
+type Cutter interface {
+	// Shallow returns the commits whose parents were cut off there, as of the last
+	// Refs of this Remote or later.
+	Shallow(ctx context.Context) ([]objects.ID, error)
+
+	// UpdateCut is Update by one who has himself cut history off, at the commits cut. Those
+	// of them that the refs come to lead to, and were not led to before, are cut off
+	// there in the same step, unless the remote has their parents with all that these
+	// lead to: nobody can hide what is there.
+	UpdateCut(ctx context.Context, cut []objects.ID, updates ...refs.Update) error
 }
 
 // A Path is a place in a tree.

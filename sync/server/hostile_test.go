@@ -82,7 +82,7 @@ func TestMalformed(t *testing.T) {
 	s := servertest.Start(t, server.Options{MaxUpload: 1 << 20})
 	admin := s.Admin()
 	update := func(name string) io.Reader {
-		return message(wire.EncodeUpdates([]refs.Update{{Name: refs.Name(name), New: objects.ID{1}}}))
+		return message(wire.EncodeUpdates([]refs.Update{{Name: refs.Name(name), New: objects.ID{1}}}, nil))
 	}
 	manyIDs := binary.BigEndian.AppendUint32(nil, wire.MaxIDs+1)
 	for _, tt := range []struct {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 
 	"github.com/cache-tool/cache-tool/objects"
@@ -13,7 +14,8 @@ import (
 	"github.com/cache-tool/cache-tool/sync/wire"
 )
 
-// refs answers with those refs that the client may read.
+// refs answers with those refs that the client may read, and where the history ends
+// that he may know of.
 func (x *exchange) refs(store Store) error {
 	prefix, release, err := x.read(wire.MaxRequest(wire.Refs))
 	if err != nil {
@@ -21,14 +23,33 @@ func (x *exchange) refs(store Store) error {
 	}
 	defer release()
 	var all []refs.Ref
+	var shallow []objects.ID
 	err = x.work(func(ctx context.Context) error {
-		all, err = x.readable(ctx, store, string(prefix))
+		if all, err = x.readable(ctx, store, string(prefix)); err != nil {
+			return err
+		}
+		// After the refs: what they lead to is known to be cut before they lead there.
+		shallow, err = x.shallow(ctx, store)
 		return err
 	})
 	if err != nil {
 		return err
 	}
-	return x.reply(wire.EncodeRefs(all))
+	return x.reply(wire.EncodeRefs(all, shallow))
+}
+
+// shallow returns the commits whose parents were cut off, of those that the client
+// may know of.
+func (x *exchange) shallow(ctx context.Context, store Store) ([]objects.ID, error) {
+	shallow, err := store.Shallow(ctx)
+	if err != nil || len(shallow) == 0 {
+		return nil, err
+	}
+	v, err := x.view(ctx, store)
+	if err != nil || v == nil {
+		return shallow, err
+	}
+	return slices.DeleteFunc(shallow, func(id objects.ID) bool { return !v.has(id) }), nil
 }
 
 // readable returns those refs that begin with prefix and may be read.
@@ -174,7 +195,7 @@ func (x *exchange) update(store Store) error {
 		return err
 	}
 	defer release()
-	updates, err := wire.ParseUpdates(message)
+	updates, cut, err := wire.ParseUpdates(message)
 	if err != nil {
 		return err
 	}
@@ -185,24 +206,27 @@ func (x *exchange) update(store Store) error {
 		}
 		u.Reason = x.reason(u.Reason)
 	}
-	if err := x.work(func(ctx context.Context) error { return x.move(ctx, store, updates) }); err != nil {
+	if err := x.work(func(ctx context.Context) error { return x.move(ctx, store, cut, updates) }); err != nil {
 		return err
 	}
 	return x.reply(nil)
 }
 
-func (x *exchange) move(ctx context.Context, store Store, updates []refs.Update) error {
+// move moves refs. Where the client's history ends is believed only as far as the
+// store lacks what would come before: to whom that is there but not to be read, the
+// refs may not move.
+func (x *exchange) move(ctx context.Context, store Store, cut []objects.ID, updates []refs.Update) error {
 	v, err := x.view(ctx, store)
 	if err != nil {
 		return err
 	}
 	if v == nil {
-		return store.Update(ctx, updates...)
+		return store.UpdateCut(ctx, cut, updates...)
 	}
 	if err := v.mayLead(ctx, store, updates); err != nil {
 		return err
 	}
-	if err = store.Update(ctx, updates...); errors.Is(err, objects.ErrNotFound) {
+	if err = store.UpdateCut(ctx, cut, updates...); errors.Is(err, objects.ErrNotFound) {
 		return errIncomplete
 	}
 	return err

@@ -537,7 +537,7 @@ type spy struct {
 	updates *[]refs.Update
 }
 
-func (s spy) Update(_ context.Context, updates ...refs.Update) error {
+func (s spy) UpdateCut(_ context.Context, _ []objects.ID, updates ...refs.Update) error {
 	*s.updates = append(*s.updates, updates...)
 	return nil
 }

@@ -30,6 +30,7 @@ type Store interface {
 	remote.Remote
 	remote.PathFetcher
 	remote.BaseProber
+	remote.Cutter
 
 	// The others are called only for those who may not read everything. To them
 	// Fetch must send what was asked for and nothing that lies beside it.

@@ -97,7 +97,8 @@ type sights struct {
 }
 
 type sight struct {
-	key  [sha256.Size]byte // of tips
+	key  objects.ID // of tips and cuts
+	cuts objects.ID // of the commits whose parents were cut off
 	tips []objects.ID
 	seen *reach.Set
 }
@@ -108,11 +109,13 @@ const maxSights = 4
 func (s *sights) get(ctx context.Context, store Store, tips []objects.ID) (*reach.Set, error) {
 	slices.SortFunc(tips, objects.ID.Compare)
 	tips = slices.Compact(tips)
-	h := sha256.New()
-	for _, id := range tips {
-		h.Write(id[:])
+	// Where history is cut off, or put together again, tips lead to something else.
+	shallow, err := store.Shallow(ctx)
+	if err != nil {
+		return nil, err
 	}
-	key := [sha256.Size]byte(h.Sum(nil))
+	cuts := sumOf(shallow)
+	key := sumOf(slices.Concat(tips, []objects.ID{cuts}))
 	if seen := s.find(key); seen != nil {
 		return seen, nil
 	}
@@ -125,7 +128,7 @@ func (s *sights) get(ctx context.Context, store Store, tips []objects.ID) (*reac
 	if seen := s.find(key); seen != nil {
 		return seen, nil // somebody else wanted to know the same
 	}
-	seen, err := s.begin(ctx, store, tips)
+	seen, err := s.begin(ctx, store, tips, cuts)
 	if err == nil {
 		err = store.Reach(ctx, tips, seen, nil)
 	}
@@ -134,18 +137,21 @@ func (s *sights) get(ctx context.Context, store Store, tips []objects.ID) (*reac
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.all = slices.Insert(s.all, 0, sight{key, tips, seen})
+	s.all = slices.Insert(s.all, 0, sight{key, cuts, tips, seen})
 	s.all = s.all[:min(len(s.all), maxSights)]
 	return seen, nil
 }
 
 // begin returns what is known already of what tips lead to: as a rule they have
 // moved on from where they were.
-func (s *sights) begin(ctx context.Context, store Store, tips []objects.ID) (*reach.Set, error) {
+func (s *sights) begin(ctx context.Context, store Store, tips []objects.ID, cuts objects.ID) (*reach.Set, error) {
 	s.mu.Lock()
 	before := slices.Clone(s.all)
 	s.mu.Unlock()
 	for _, one := range before {
+		if one.cuts != cuts {
+			continue
+		}
 		old := slices.DeleteFunc(slices.Clone(one.tips), func(id objects.ID) bool { return slices.Contains(tips, id) })
 		covered, err := store.Covers(ctx, tips, old)
 		if err != nil {
@@ -158,7 +164,16 @@ func (s *sights) begin(ctx context.Context, store Store, tips []objects.ID) (*re
 	return new(reach.Set), nil
 }
 
-func (s *sights) find(key [sha256.Size]byte) *reach.Set {
+// sumOf returns what stands for ids.
+func sumOf(ids []objects.ID) objects.ID {
+	h := sha256.New()
+	for _, id := range ids {
+		h.Write(id[:])
+	}
+	return objects.ID(h.Sum(nil))
+}
+
+func (s *sights) find(key objects.ID) *reach.Set {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	i := slices.IndexFunc(s.all, func(one sight) bool { return one.key == key })

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"slices"
 
 	"github.com/cache-tool/cache-tool/objects"
@@ -122,56 +123,128 @@ type fetcher struct {
 
 func fetch(ctx context.Context, db *odb.DB, r remote.Remote, tips, have []objects.ID, extent remote.Extent, o Options) (Stats, error) {
 	return collect(ctx, db, o, func(ctx context.Context, f *fetcher) error {
-		commits, failed := extent == remote.History, 0
-		var asked []objects.ID
-		_, follows := r.(remote.PathFetcher)
-		for first := true; ; first = false {
-			missing, look, err := f.missing(ctx, tips, have, commits)
-			if err != nil || len(missing) == 0 {
-				return err
-			}
-			if slices.Equal(missing, asked) && failed == 0 {
-				return fmt.Errorf("the remote sends nothing of %d objects that are missing, as %s: %w", len(missing), missing[0].Short(), objects.ErrNotFound)
-			}
-			before := f.stats.Objects
-			want := missing
-			switch {
-			case first && follows && extent == remote.Closure && len(missing) == maxWant && look.here < maxWant:
-				// Little of it is here, such as the trees that came along with a look-up: all at once
-				// is less than in pieces.
-				want = tips
-			case look.onlyBlobs:
-				// Somebody has begun this before: the chunks of some may be here.
-				extent = remote.Only
-				fallthrough
-			default:
-				asked = slices.Clone(missing)
-			}
-			err = f.bring(ctx, r, remote.Request{Want: want, Have: have, Extent: extent, Neighbours: true})
-			switch {
-			case err == nil:
-				failed = 0
-			case isFinal(ctx, err):
-				return err
-			case f.stats.Objects > before: // some came
-				failed = 1
-			default:
-				if failed++; failed == patience {
-					return err
-				}
-			}
-			if failed > 0 {
-				// The same again would bring what has come already.
-				extent = remote.Only
-				if err := rest(ctx, failed); err != nil {
-					return err
-				}
-			}
-			if err := f.settle(ctx); err != nil {
-				return err
+		l := loop{r: r, tips: tips, have: have, extent: extent}
+		_, l.follows = r.(remote.PathFetcher)
+		if err := f.foresee(ctx, &l); err != nil {
+			return err
+		}
+		met, err := f.all(ctx, l)
+		if err == nil && len(met) > 0 {
+			err = f.judge(ctx, met, l)
+		}
+		return err
+	})
+}
+
+// A loop asks a remote until nothing is missing.
+type loop struct {
+	r          remote.Remote
+	tips, have []objects.ID
+	extent     remote.Extent
+	follows    bool // the remote is a program
+	whole      bool // all that is new is to be asked for by the tips
+	pieces     bool // what is missing is asked for by itself, as long as much is here
+}
+
+// foresee chooses how to ask a remote whose history was cut off. What it lacks of
+// what is here it cannot compare with: it would send all that its tips lead to, most
+// of which is here. So the commits come first; if they end where history was cut off
+// there, the rest is asked for by itself.
+func (f *fetcher) foresee(ctx context.Context, l *loop) error {
+	if len(f.o.ShallowThere) == 0 || len(l.have) == 0 || !l.follows || l.extent != remote.Closure {
+		return nil
+	}
+	commits := *l
+	commits.extent = remote.History
+	before := f.stats.Objects
+	met, err := f.all(ctx, commits)
+	l.pieces = len(met) > 0
+	l.whole = f.stats.Objects > before && !l.pieces
+	return err
+}
+
+// all brings all that is missing, and returns the new commits at which history was cut
+// off, there or once here.
+func (f *fetcher) all(ctx context.Context, l loop) (met []objects.ID, err error) {
+	commits, failed := l.extent == remote.History, 0
+	extent := l.extent
+	if l.pieces {
+		extent = remote.Only
+	}
+	var asked []objects.ID
+	for first := true; ; first = false {
+		missing, look, err := f.missing(ctx, l.tips, l.have, commits)
+		if err != nil || len(missing) == 0 {
+			return look.met, err
+		}
+		if slices.Equal(missing, asked) && failed == 0 {
+			return nil, fmt.Errorf("the remote sends nothing of %d objects that are missing, as %s: %w", len(missing), missing[0].Short(), objects.ErrNotFound)
+		}
+		before := f.stats.Objects
+		want := missing
+		switch {
+		case first && l.whole:
+			want = l.tips
+		case first && l.follows && extent == remote.Closure && len(missing) == maxWant && look.here < maxWant:
+			// Little of it is here, such as the trees that came along with a look-up: all at once
+			// is less than in pieces.
+			want = l.tips
+		case l.pieces && len(missing) == maxWant && before > manyPieces && look.here < 2*before:
+			extent, l.pieces = remote.Closure, false // little of it was here, after all
+		case look.onlyBlobs:
+			// Somebody has begun this before: the chunks of some may be here.
+			extent = remote.Only
+			fallthrough
+		default:
+			asked = slices.Clone(missing)
+		}
+		q := remote.Request{Want: want, Have: l.have, Extent: extent, Neighbours: true}
+		if extent != remote.Only {
+			q.Shallow = slices.Collect(maps.Keys(f.o.Shallow))
+		}
+		err = f.bring(ctx, l.r, q)
+		switch {
+		case err == nil:
+			failed = 0
+		case isFinal(ctx, err):
+			return nil, err
+		case f.stats.Objects > before: // some came
+			failed = 1
+		default:
+			if failed++; failed == patience {
+				return nil, err
 			}
 		}
+		if failed > 0 {
+			// The same again would bring what has come already.
+			extent, l.pieces = remote.Only, false
+			if err := rest(ctx, failed); err != nil {
+				return nil, err
+			}
+		}
+		if err := f.settle(ctx); err != nil {
+			return nil, err
+		}
+	}
+}
+
+// judge tells at which of the commits that were met history ends here, too: those
+// whose parents are not here.
+func (f *fetcher) judge(ctx context.Context, met []objects.ID, l loop) error {
+	lacking, err := reach.Cut(ctx, f.b, met, l.have, reach.Options{
+		Shallow: func(id objects.ID) bool { return f.o.Shallow[id] },
+		Commits: l.extent == remote.History,
 	})
+	if err != nil {
+		return err
+	}
+	f.stats.Cut = lacking
+	for _, id := range met {
+		if f.o.Shallow[id] && !slices.Contains(lacking, id) {
+			f.stats.Whole = append(f.stats.Whole, id)
+		}
+	}
+	return nil
 }
 
 // How many objects are wanted at once: as many as may be without asking for a block
@@ -179,14 +252,18 @@ func fetch(ctx context.Context, db *odb.DB, r remote.Remote, tips, have []object
 const (
 	maxWant  = 8 << 10
 	maxParts = 256 << 10 // chunks and bases
+
+	// manyPieces is after how many objects it is asked whether pieces are worth while.
+	manyPieces = 64 << 10
 )
 
 var errEnough = errors.New("enough")
 
 // A look is what missing has met besides.
 type look struct {
-	here      int  // objects that are not missing
-	onlyBlobs bool // nothing else is missing
+	here      int          // objects that are not missing
+	onlyBlobs bool         // nothing else is missing
+	met       []objects.ID // new commits at which history may end
 }
 
 // missing returns objects that tips lead to and that are not here, those nearest
@@ -194,12 +271,17 @@ type look struct {
 func (f *fetcher) missing(ctx context.Context, tips, have []objects.ID, commits bool) (missing []objects.ID, l look, err error) {
 	l.onlyBlobs = true
 	err = reach.Since(ctx, f.b, tips, have, reach.Options{
-		Shallow:    f.o.Shallow,
-		CheckBlobs: true,
-		Commits:    commits,
-		Unplaced:   true,
-		Visit: func(objects.ID, objects.Kind) error {
+		// What was noted here of a commit that is new here was left behind.
+		Shallow:      func(id objects.ID) bool { return f.o.ShallowThere[id] },
+		ShallowThere: func(id objects.ID) bool { return f.o.Shallow[id] },
+		CheckBlobs:   true,
+		Commits:      commits,
+		Unplaced:     true,
+		Visit: func(id objects.ID, k objects.Kind) error {
 			l.here++
+			if k == objects.Commit && (f.o.ShallowThere[id] || f.o.Shallow[id]) {
+				l.met = append(l.met, id)
+			}
 			return nil
 		},
 		Missing: func(m reach.Missing) error {

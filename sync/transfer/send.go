@@ -85,17 +85,21 @@ func (s *sender) done(p *odb.Parcel, size int64) {
 func (s *sender) missing(ctx context.Context, tips, have []objects.ID) ([]objects.ID, error) {
 	var ids []objects.ID
 	err := reach.Since(ctx, s.db, tips, have, reach.Options{
-		Shallow:  s.o.Shallow,
-		Unplaced: s.o.Promised,
+		Shallow:      func(id objects.ID) bool { return s.o.Shallow[id] },
+		ShallowThere: func(id objects.ID) bool { return s.o.ShallowThere[id] },
+		Unplaced:     s.o.Promised,
 		Missing: func(m reach.Missing) error {
 			if ids = append(ids, m.ID); s.o.Promised && errors.Is(m, objects.ErrNotFound) {
 				return nil
 			}
 			return m
 		},
-		Visit: func(id objects.ID, _ objects.Kind) error {
+		Visit: func(id objects.ID, k objects.Kind) error {
 			if id != objects.EmptyTree {
 				ids = append(ids, id)
+			}
+			if k == objects.Commit && s.o.Shallow[id] {
+				s.stats.Cut = append(s.stats.Cut, id)
 			}
 			return nil
 		},

@@ -26,8 +26,9 @@ type Meter interface {
 
 // Options say how to transfer. The zero value works.
 type Options struct {
-	// Shallow reports whether a commit's parents were cut off here.
-	Shallow func(commit objects.ID) bool
+	// Shallow are the commits whose parents were cut off here, and ShallowThere those of
+	// the remote.
+	Shallow, ShallowThere map[objects.ID]bool
 
 	// Parallel is how many packs travel at once. Zero is 4.
 	Parallel int
@@ -54,6 +55,15 @@ type Stats struct {
 	Objects int   // and chunks of big blobs
 	Bytes   int64 // of packs
 	Packs   int
+
+	// Cut are the commits that are new where they came to, and whose parents do not
+	// come along: here they were cut off, or there. A Fetch leaves out those whose
+	// parents are here.
+	Cut []objects.ID
+
+	// Whole are new commits that were noted as cut off where they came to, as a fetch or a
+	// push leaves it that was broken off, and whose parents are there now.
+	Whole []objects.ID
 }
 
 func (o Options) withDefaults() Options {
@@ -65,9 +75,6 @@ func (o Options) withDefaults() Options {
 	}
 	if o.Meter == nil {
 		o.Meter = noMeter{}
-	}
-	if o.Shallow == nil {
-		o.Shallow = func(objects.ID) bool { return false }
 	}
 	return o
 }

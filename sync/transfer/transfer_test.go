@@ -130,13 +130,14 @@ func openPeer(t *testing.T) func() remote.Remote {
 	if _, err := refs.Init(t.Context(), dir, refs.Branch("main"), refs.Options{}); err != nil {
 		t.Fatal(err)
 	}
+	cuts := new(remotetest.Cuts)
 	return func() remote.Remote {
 		db, err := odb.Open(dir+"/packs", odb.Options{})
 		if err != nil {
 			t.Fatal(err)
 		}
 		t.Cleanup(func() { db.Close() })
-		return peer.New(db, refs.Open(dir, refs.Options{}), nil)
+		return peer.New(db, refs.Open(dir, refs.Options{}), cuts)
 	}
 }
 

@@ -10,11 +10,11 @@ import (
 )
 
 // EncodeRequest returns what to fetch: 1 byte extent, the wanted ids, those that
-// the client has.
+// the client has, the commits whose parents it has cut off.
 func EncodeRequest(q remote.Request) []byte {
-	dst := make([]byte, 0, 1+2*4+(len(q.Want)+len(q.Have))*objects.IDSize)
+	dst := make([]byte, 0, 1+3*4+(len(q.Want)+len(q.Have)+len(q.Shallow))*objects.IDSize)
 	dst = append(dst, byte(q.Extent))
-	return appendIDs(appendIDs(dst, q.Want), q.Have)
+	return appendIDs(appendIDs(appendIDs(dst, q.Want), q.Have), q.Shallow)
 }
 
 // ParseRequest is the inverse of EncodeRequest, for at most MaxIDs in all.
@@ -26,6 +26,7 @@ func ParseRequest(p []byte) (remote.Request, error) {
 	}
 	q.Want = r.ids(MaxIDs)
 	q.Have = r.ids(MaxIDs - len(q.Want))
+	q.Shallow = r.ids(MaxIDs - len(q.Want) - len(q.Have))
 	return q, r.end()
 }
 
@@ -57,9 +58,10 @@ func ParsePaths(p []byte) ([]remote.Path, int64, error) {
 }
 
 // EncodeUpdates returns a list of updates: how many in 4 bytes, then each as 32
-// bytes old, 32 bytes new, and name and reason with 2 bytes length in front.
+// bytes old, 32 bytes new, and name and reason with 2 bytes length in front; then
+// the commits at which the client's history ends.
 // What of a reason is longer than MaxName is cut off.
-func EncodeUpdates(updates []refs.Update) []byte {
+func EncodeUpdates(updates []refs.Update, cut []objects.ID) []byte {
 	dst := binary.BigEndian.AppendUint32(nil, uint32(len(updates)))
 	for _, u := range updates {
 		dst = append(dst, u.Old[:]...)
@@ -67,28 +69,29 @@ func EncodeUpdates(updates []refs.Update) []byte {
 		dst = appendText(dst, string(u.Name), MaxName)
 		dst = appendText(dst, u.Reason, MaxName)
 	}
-	return dst
+	return appendIDs(dst, cut)
 }
 
 // ParseUpdates is the inverse of EncodeUpdates, for at most MaxUpdates, each of
-// another ref. A bad name is refs.ErrBadName.
-func ParseUpdates(p []byte) ([]refs.Update, error) {
+// another ref, and MaxCut commits. A bad name is refs.ErrBadName.
+func ParseUpdates(p []byte) (updates []refs.Update, cut []objects.ID, err error) {
 	r := &reader{rest: p}
-	updates := make([]refs.Update, r.count(MaxUpdates, 2*objects.IDSize+4))
+	updates = make([]refs.Update, r.count(MaxUpdates, 2*objects.IDSize+4))
 	seen := make(map[refs.Name]bool, len(updates))
 	for i := range updates {
 		u := refs.Update{Old: r.id(), New: r.id(), Name: refs.Name(r.text(MaxName)), Reason: r.text(MaxName)}
 		if r.err != nil {
-			return nil, r.err
+			return nil, nil, r.err
 		}
 		if err := u.Name.Check(); err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 		if seen[u.Name] {
-			return nil, malformed("%s: updated twice at once", u.Name)
+			return nil, nil, malformed("%s: updated twice at once", u.Name)
 		}
 		seen[u.Name] = true
 		updates[i] = u
 	}
-	return updates, r.end()
+	cut = r.ids(MaxCut)
+	return updates, cut, r.end()
 }

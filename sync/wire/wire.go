@@ -8,13 +8,13 @@
 // Every request is a POST to /v1/OPERATION with a body of ContentType:
 //
 //	operation   request                  answer
-//	refs        a prefix                 refs
+//	refs        a prefix                 refs, and where history ends
 //	missing     ids                      ids
 //	bases       ids                      ids
-//	fetch       extent, want, have       a pack, as a stream
+//	fetch       extent, want, have, …    a pack, as a stream
 //	paths       budget, roots and paths  a pack, as a stream
 //	upload      a pack, as it is         nothing
-//	update      updates                  nothing
+//	update      updates, cut             nothing
 //
 // Numbers are big-endian, and lists begin with how many there are, so that no
 // list that is cut short looks like a shorter one. Errors are JSON, see Error; a
@@ -60,9 +60,10 @@ const (
 	MaxIDs     = 1 << 20 // in one request
 	MaxPaths   = 1 << 14
 	MaxUpdates = 1 << 12
-	MaxName    = 1000 // bytes of a ref's name, of a prefix, of a reason
+	MaxCut     = 1 << 16 // commits at which history ends, with an update
+	MaxName    = 1000    // bytes of a ref's name, of a prefix, of a reason
 	MaxPath    = 1<<16 - 1
-	MaxRefs    = 64 << 20 // bytes of an answer with refs
+	MaxRefs    = 96 << 20 // bytes of an answer with refs
 )
 
 // MaxRequest is how many bytes the body of a request may have, but for packs.
@@ -75,7 +76,7 @@ func MaxRequest(operation string) int64 {
 	case Paths:
 		return 8 << 20
 	case Update:
-		return 4 << 20
+		return 4<<20 + MaxCut*objects.IDSize
 	}
 	return 0
 }
@@ -185,35 +186,37 @@ func ParseIDs(p []byte) ([]objects.ID, error) {
 }
 
 // EncodeRefs returns a list of refs, sorted by their names: how many in 4 bytes,
-// then each as 32 bytes id, 2 bytes length of the name, name.
-func EncodeRefs(all []refs.Ref) []byte {
+// then each as 32 bytes id, 2 bytes length of the name, name; then the commits whose
+// parents were cut off.
+func EncodeRefs(all []refs.Ref, shallow []objects.ID) []byte {
 	dst := binary.BigEndian.AppendUint32(nil, uint32(len(all)))
 	for _, ref := range all {
 		dst = append(dst, ref.ID[:]...)
 		dst = appendText(dst, string(ref.Name), MaxName)
 	}
-	return dst
+	return appendIDs(dst, shallow)
 }
 
 // ParseRefs is the inverse of EncodeRefs. It refuses bad names, and names that
 // are not in order.
-func ParseRefs(p []byte) ([]refs.Ref, error) {
+func ParseRefs(p []byte) (all []refs.Ref, shallow []objects.ID, err error) {
 	r := &reader{rest: p}
 	const least = objects.IDSize + 2
 	n := r.count(MaxRefs/least, least)
-	all := make([]refs.Ref, 0, n)
+	all = make([]refs.Ref, 0, n)
 	for range n {
 		ref := refs.Ref{ID: r.id(), Name: refs.Name(r.text(MaxName))}
 		if r.err != nil {
-			return nil, r.err
+			return nil, nil, r.err
 		}
 		if err := ref.Name.Check(); err != nil {
-			return nil, malformed("%v", err)
+			return nil, nil, malformed("%v", err)
 		}
 		if len(all) > 0 && all[len(all)-1].Name >= ref.Name {
-			return nil, malformed("%s is not in order", ref.Name)
+			return nil, nil, malformed("%s is not in order", ref.Name)
 		}
 		all = append(all, ref)
 	}
-	return all, r.end()
+	shallow = r.ids(MaxIDs)
+	return all, shallow, r.end()
 }

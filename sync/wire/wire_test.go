@@ -21,7 +21,7 @@ import (
 var (
 	exampleIDs     = []objects.ID{{1}, {2}, {1}}
 	exampleRefs    = []refs.Ref{{Name: "refs/heads/a", ID: objects.ID{1}}, {Name: "refs/heads/b", ID: objects.ID{2}}}
-	exampleRequest = remote.Request{Want: exampleIDs, Have: exampleIDs[:1], Extent: remote.Closure}
+	exampleRequest = remote.Request{Want: exampleIDs, Have: exampleIDs[:1], Shallow: exampleIDs[1:], Extent: remote.Closure}
 	examplePaths   = []remote.Path{{Root: objects.ID{1}, Path: ""}, {Root: objects.ID{2}, Path: "run/ab/cd/x"}}
 	exampleUpdates = []refs.Update{
 		{Name: "refs/heads/a", New: objects.ID{1}, Reason: "push"},
@@ -35,6 +35,14 @@ func TestRoundTrip(t *testing.T) {
 		Paths  []remote.Path
 		Budget int64
 	}
+	type listed struct {
+		All     []refs.Ref
+		Shallow []objects.ID
+	}
+	type moves struct {
+		Updates []refs.Update
+		Cut     []objects.ID
+	}
 	for _, tt := range []struct {
 		what    string
 		message []byte
@@ -42,9 +50,15 @@ func TestRoundTrip(t *testing.T) {
 		parse   func([]byte) (any, error)
 	}{
 		{"ids", EncodeIDs(exampleIDs), exampleIDs, func(p []byte) (any, error) { return ParseIDs(p) }},
-		{"refs", EncodeRefs(exampleRefs), exampleRefs, func(p []byte) (any, error) { return ParseRefs(p) }},
+		{"refs", EncodeRefs(exampleRefs, exampleIDs), listed{exampleRefs, exampleIDs}, func(p []byte) (any, error) {
+			all, shallow, err := ParseRefs(p)
+			return listed{all, shallow}, err
+		}},
 		{"request", EncodeRequest(exampleRequest), exampleRequest, func(p []byte) (any, error) { return ParseRequest(p) }},
-		{"updates", EncodeUpdates(exampleUpdates), exampleUpdates, func(p []byte) (any, error) { return ParseUpdates(p) }},
+		{"updates", EncodeUpdates(exampleUpdates, exampleIDs), moves{exampleUpdates, exampleIDs}, func(p []byte) (any, error) {
+			updates, cut, err := ParseUpdates(p)
+			return moves{updates, cut}, err
+		}},
 		{"paths", EncodePaths(examplePaths, 5), paths{examplePaths, 5}, func(p []byte) (any, error) {
 			all, budget, err := ParsePaths(p)
 			return paths{all, budget}, err
@@ -71,35 +85,39 @@ func TestLimits(t *testing.T) {
 	for what, parse := range map[string]func() error{
 		"ids":     func() error { _, err := ParseIDs(append(count, make([]byte, 100)...)); return err },
 		"want":    func() error { _, err := ParseRequest(append([]byte{0}, count...)); return err },
-		"extent":  func() error { _, err := ParseRequest([]byte{3, 0, 0, 0, 0, 0, 0, 0, 0}); return err },
+		"extent":  func() error { _, err := ParseRequest([]byte{3, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0}); return err },
 		"paths":   func() error { _, _, err := ParsePaths(append(make([]byte, 8), count...)); return err },
 		"budget":  func() error { _, _, err := ParsePaths(bytes.Repeat([]byte{0xff}, 12)); return err },
-		"updates": func() error { _, err := ParseUpdates(count); return err },
-		"again": func() error {
-			_, err := ParseUpdates(EncodeUpdates([]refs.Update{exampleUpdates[0], exampleUpdates[0]}))
+		"updates": func() error { _, _, err := ParseUpdates(count); return err },
+		"cut": func() error {
+			_, _, err := ParseUpdates(append([]byte{0, 0, 0, 0}, count...))
 			return err
 		},
-		"refs": func() error { _, err := ParseRefs(count); return err },
+		"again": func() error {
+			_, _, err := ParseUpdates(EncodeUpdates([]refs.Update{exampleUpdates[0], exampleUpdates[0]}, nil))
+			return err
+		},
+		"refs": func() error { _, _, err := ParseRefs(count); return err },
 		"disorder": func() error {
-			_, err := ParseRefs(EncodeRefs([]refs.Ref{exampleRefs[1], exampleRefs[0]}))
+			_, _, err := ParseRefs(EncodeRefs([]refs.Ref{exampleRefs[1], exampleRefs[0]}, nil))
 			return err
 		},
 		"twice": func() error {
-			_, err := ParseRefs(EncodeRefs([]refs.Ref{exampleRefs[0], exampleRefs[0]}))
+			_, _, err := ParseRefs(EncodeRefs([]refs.Ref{exampleRefs[0], exampleRefs[0]}, nil))
 			return err
 		},
-		"name": func() error { _, err := ParseRefs(EncodeRefs([]refs.Ref{{Name: "refs/heads/.."}})); return err },
+		"name": func() error { _, _, err := ParseRefs(EncodeRefs([]refs.Ref{{Name: "refs/heads/.."}}, nil)); return err },
 	} {
 		if err := parse(); !errors.Is(err, ErrMalformed) {
 			t.Errorf("%s: %v", what, err)
 		}
 	}
-	bad := EncodeUpdates([]refs.Update{{Name: "refs/heads/../../etc", New: objects.ID{1}}})
-	if _, err := ParseUpdates(bad); !errors.Is(err, refs.ErrBadName) {
+	bad := EncodeUpdates([]refs.Update{{Name: "refs/heads/../../etc", New: objects.ID{1}}}, nil)
+	if _, _, err := ParseUpdates(bad); !errors.Is(err, refs.ErrBadName) {
 		t.Errorf("bad name: %v", err)
 	}
-	long := EncodeUpdates([]refs.Update{{Name: "refs/heads/a", Reason: strings.Repeat("x", 5000)}})
-	if got, err := ParseUpdates(long); err != nil || len(got[0].Reason) != MaxName {
+	long := EncodeUpdates([]refs.Update{{Name: "refs/heads/a", Reason: strings.Repeat("x", 5000)}}, nil)
+	if got, _, err := ParseUpdates(long); err != nil || len(got[0].Reason) != MaxName {
 		t.Errorf("long reason: %v", err)
 	}
 }
@@ -205,17 +223,17 @@ func FuzzParseIDs(f *testing.F) {
 }
 
 func FuzzParseRefs(f *testing.F) {
-	f.Add(EncodeRefs(exampleRefs))
+	f.Add(EncodeRefs(exampleRefs, exampleIDs))
 	f.Fuzz(func(t *testing.T, p []byte) {
-		if all, err := ParseRefs(p); err == nil && !bytes.Equal(EncodeRefs(all), p) {
-			t.Errorf("%x became %x", p, EncodeRefs(all))
+		if all, shallow, err := ParseRefs(p); err == nil && !bytes.Equal(EncodeRefs(all, shallow), p) {
+			t.Errorf("%x became %x", p, EncodeRefs(all, shallow))
 		}
 	})
 }
 
 func FuzzParseRequest(f *testing.F) {
 	f.Add(EncodeRequest(exampleRequest))
-	f.Add([]byte{3, 0, 0, 0, 0, 0, 0, 0, 0})
+	f.Add([]byte{3, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0})
 	f.Fuzz(func(t *testing.T, p []byte) {
 		if q, err := ParseRequest(p); err == nil && !bytes.Equal(EncodeRequest(q), p) {
 			t.Errorf("%x became %x", p, EncodeRequest(q))
@@ -233,11 +251,11 @@ func FuzzParsePaths(f *testing.F) {
 }
 
 func FuzzParseUpdates(f *testing.F) {
-	f.Add(EncodeUpdates(exampleUpdates))
-	f.Add(EncodeUpdates([]refs.Update{{Name: "refs/heads/../x"}}))
+	f.Add(EncodeUpdates(exampleUpdates, exampleIDs))
+	f.Add(EncodeUpdates([]refs.Update{{Name: "refs/heads/../x"}}, nil))
 	f.Fuzz(func(t *testing.T, p []byte) {
-		if all, err := ParseUpdates(p); err == nil && !bytes.Equal(EncodeUpdates(all), p) {
-			t.Errorf("%x became %x", p, EncodeUpdates(all))
+		if all, cut, err := ParseUpdates(p); err == nil && !bytes.Equal(EncodeUpdates(all, cut), p) {
+			t.Errorf("%x became %x", p, EncodeUpdates(all, cut))
 		}
 	})
 }

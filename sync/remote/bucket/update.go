@@ -13,6 +13,12 @@ import (
 
 // Update moves refs, all of them in one swap of the root, or none.
 func (r *Remote) Update(ctx context.Context, updates ...refs.Update) error {
+	return r.UpdateCut(ctx, nil, updates...)
+}
+
+// UpdateCut is Update for one whose history ends at the commits cut. What is noted of
+// them is in the same root as the refs.
+func (r *Remote) UpdateCut(ctx context.Context, cut []objects.ID, updates ...refs.Update) error {
 	if err := check(updates); err != nil {
 		return err
 	}
@@ -22,6 +28,7 @@ func (r *Remote) Update(ctx context.Context, updates ...refs.Update) error {
 	case <-ctx.Done():
 		return ctx.Err()
 	}
+	history := past{r: r}
 	return r.change(ctx, func(v *view, s *State) (bool, error) {
 		if err := apply(s, updates); err != nil {
 			return false, err
@@ -32,7 +39,10 @@ func (r *Remote) Update(ctx context.Context, updates ...refs.Update) error {
 		if err := r.complete(ctx, v, updates); err != nil {
 			return false, err
 		}
-		return !maps.Equal(v.Refs, s.Refs), nil
+		if maps.Equal(v.Refs, s.Refs) {
+			return false, nil
+		}
+		return true, history.cutOff(ctx, v, s, cut)
 	})
 }
 

@@ -30,6 +30,8 @@ type Remote struct {
 	o    Options
 
 	relied atomic.Bool // on something that was not missing, or was uploaded
+
+	shallow atomic.Pointer[[]objects.ID] // what came with the refs; nil before that
 }
 
 // Refs yields the refs that begin with prefix, of those that the server lets us
@@ -54,11 +56,27 @@ func (r *Remote) refs(ctx context.Context, prefix string) ([]refs.Ref, error) {
 		return nil, nil // no ref has so long a name
 	}
 	var all []refs.Ref
+	var shallow []objects.ID
 	err := r.ask(ctx, wire.Refs, []byte(prefix), wire.MaxRefs, func(answer []byte) (err error) {
-		all, err = wire.ParseRefs(answer)
+		all, shallow, err = wire.ParseRefs(answer)
 		return err
 	})
+	if err == nil {
+		r.shallow.Store(&shallow)
+	}
 	return all, err
+}
+
+// Shallow returns the commits whose parents were cut off at the server, as far as it
+// lets us see them.
+func (r *Remote) Shallow(ctx context.Context) ([]objects.ID, error) {
+	if r.shallow.Load() == nil {
+		const none = "-" // no ref begins so
+		if _, err := r.refs(ctx, none); err != nil {
+			return nil, err
+		}
+	}
+	return *r.shallow.Load(), ctx.Err()
 }
 
 // Missing returns those of ids that the server lacks.
@@ -99,7 +117,7 @@ func (r *Remote) lacking(ctx context.Context, operation string, ids []objects.ID
 
 // Fetch returns a pack with the objects of q, which may name wire.MaxIDs of them.
 func (r *Remote) Fetch(ctx context.Context, q remote.Request) (io.ReadCloser, error) {
-	if n := len(q.Want) + len(q.Have); n > wire.MaxIDs {
+	if n := len(q.Want) + len(q.Have) + len(q.Shallow); n > wire.MaxIDs {
 		return nil, fmt.Errorf("%s: fetch: %d ids at once, more than %d", r.base, n, wire.MaxIDs)
 	}
 	return r.pack(ctx, wire.Fetch, wire.EncodeRequest(q))
@@ -152,6 +170,12 @@ func (r *Remote) Upload(ctx context.Context, pack io.ReaderAt, size int64) error
 
 // Update moves refs, all or none.
 func (r *Remote) Update(ctx context.Context, updates ...refs.Update) error {
+	return r.UpdateCut(ctx, nil, updates...)
+}
+
+// UpdateCut is Update for one whose history ends at the commits cut, of which there
+// may be wire.MaxCut.
+func (r *Remote) UpdateCut(ctx context.Context, cut []objects.ID, updates ...refs.Update) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
@@ -161,12 +185,15 @@ func (r *Remote) Update(ctx context.Context, updates ...refs.Update) error {
 	if len(updates) > wire.MaxUpdates {
 		return fmt.Errorf("%s: update of %d refs at once, more than %d", r.base, len(updates), wire.MaxUpdates)
 	}
+	if len(cut) > wire.MaxCut {
+		return fmt.Errorf("%s: update with %d commits at which history was cut off, more than %d", r.base, len(cut), wire.MaxCut)
+	}
 	for _, u := range updates {
 		if err := u.Name.Check(); err != nil {
 			return err
 		}
 	}
-	err := r.move(ctx, updates)
+	err := r.move(ctx, updates, cut)
 	if r.relied.Load() && errors.Is(err, objects.ErrNotFound) && !errors.Is(err, remote.ErrStale) {
 		// It was there, and has gone since.
 		err = fmt.Errorf("%w: %w", err, remote.ErrStale)
@@ -187,4 +214,5 @@ var (
 	_ remote.Remote      = (*Remote)(nil)
 	_ remote.PathFetcher = (*Remote)(nil)
 	_ remote.BaseProber  = (*Remote)(nil)
+	_ remote.Cutter      = (*Remote)(nil)
 )

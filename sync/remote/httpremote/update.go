@@ -14,8 +14,8 @@ import (
 // move moves refs. Where an answer got lost it looks where the refs are before it
 // tries again: that they have moved from their old values to the new ones is what
 // was wanted, whoever it was.
-func (r *Remote) move(ctx context.Context, updates []refs.Update) error {
-	message := wire.EncodeUpdates(updates)
+func (r *Remote) move(ctx context.Context, updates []refs.Update, cut []objects.ID) error {
+	message := wire.EncodeUpdates(updates, cut)
 	lost := false // an answer; the server may have done it, or do it still
 	for a := r.attempts(); ; {
 		err := r.doOnce(ctx, wire.Update, asBody(message))

@@ -8,7 +8,6 @@ package peer
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"iter"
@@ -26,18 +25,24 @@ import (
 // A Remote is a repository as a remote.Remote and a remote.PathFetcher. It may be
 // used from many goroutines at once, and for any number of conversations.
 type Remote struct {
-	db      *odb.DB
-	refs    refs.Store
-	shallow func() (map[objects.ID]bool, error)
+	db   *odb.DB
+	refs refs.Store
+	cuts Cuts
 }
 
-// New returns the repository that has these objects and refs. Shallow returns
-// the commits whose parents were cut off; nil if there are none.
-func New(db *odb.DB, store refs.Store, shallow func() (map[objects.ID]bool, error)) *Remote {
-	if shallow == nil {
-		shallow = func() (map[objects.ID]bool, error) { return nil, nil }
+// Cuts are the commits of a repository whose parents were cut off.
+type Cuts interface {
+	Shallow() (map[objects.ID]bool, error)
+	EditShallow(ctx context.Context, edit func(shallow map[objects.ID]bool)) error
+}
+
+// New returns the repository that has these objects and refs. Nil cuts are for one
+// whose history is whole and stays so.
+func New(db *odb.DB, store refs.Store, cuts Cuts) *Remote {
+	if cuts == nil {
+		cuts = noCuts{}
 	}
-	return &Remote{db, store, shallow}
+	return &Remote{db, store, cuts}
 }
 
 // Refs yields the refs whose names begin with prefix. They are listed first, so
@@ -131,15 +136,17 @@ func (r *Remote) extent(ctx context.Context, q remote.Request, have map[objects.
 	if q.Extent == remote.Only {
 		return q.Want, ctx.Err()
 	}
-	shallow, err := r.shallow()
+	shallow, err := r.cuts.Shallow()
 	if err != nil {
 		return nil, err
 	}
+	theirs := setOf(q.Shallow)
 	var ids []objects.ID
 	err = reach.Since(ctx, r.db, q.Want, q.Have, reach.Options{
-		Commits: q.Extent == remote.History,
-		Beside:  func(tree objects.ID) { have[tree] = true },
-		Shallow: func(id objects.ID) bool { return shallow[id] },
+		Commits:      q.Extent == remote.History,
+		Beside:       func(tree objects.ID) { have[tree] = true },
+		Shallow:      func(id objects.ID) bool { return shallow[id] },
+		ShallowThere: func(id objects.ID) bool { return theirs[id] },
 		Visit: func(id objects.ID, _ objects.Kind) error {
 			if id != objects.EmptyTree {
 				ids = append(ids, id)
@@ -250,81 +257,9 @@ func (r *Remote) add(ctx context.Context, fill func(*odb.Batch) error) error {
 	return b.Commit(ctx, odb.Durable)
 }
 
-// Update moves refs. What they are moved to must be there with all that it leads
-// to: objects.ErrNotFound says what is not.
-func (r *Remote) Update(ctx context.Context, updates ...refs.Update) error {
-	// From the look to the move nothing that was found may go.
-	b, err := r.db.NewBatch(ctx, odb.BatchOptions{})
-	if err != nil {
-		return err
-	}
-	defer b.Close()
-	if err := r.complete(ctx, updates); err != nil {
-		return err
-	}
-	return r.refs.Apply(ctx, updates...)
-}
-
-// complete looks whether all is there that the new values lead to and the old
-// ones do not.
-func (r *Remote) complete(ctx context.Context, updates []refs.Update) error {
-	var tips, have []objects.ID
-	for _, u := range updates {
-		if err := u.Name.Check(); err != nil {
-			return err
-		}
-		if u.New.IsZero() || u.New == u.Old {
-			continue
-		}
-		if err := r.fits(ctx, u); err != nil {
-			return err
-		}
-		tips = append(tips, u.New)
-		// Only what a ref does lead to now is known to be complete.
-		if now, err := r.refs.Get(ctx, u.Name); err == nil {
-			have = append(have, now)
-		}
-	}
-	if len(tips) == 0 {
-		return ctx.Err()
-	}
-	all, err := r.list(ctx, "refs/heads/")
-	if err != nil {
-		return err
-	}
-	for _, ref := range all[:min(len(all), someTips)] {
-		have = append(have, ref.ID)
-	}
-	shallow, err := r.shallow()
-	if err != nil {
-		return err
-	}
-	return reach.Since(ctx, r.db, tips, have, reach.Options{
-		CheckBlobs: true,
-		Shallow:    func(id objects.ID) bool { return shallow[id] },
-	})
-}
-
-// someTips is how many branches a new commit is compared with. More make it no
-// safer, only quicker where it comes from one of them.
-const someTips = 32
-
-// fits refuses to make a branch of what is no commit.
-func (r *Remote) fits(ctx context.Context, u refs.Update) error {
-	k, _, err := r.db.Stat(ctx, u.New)
-	switch {
-	case errors.Is(err, objects.ErrNotFound):
-		return fmt.Errorf("%s: %s: %w", u.Name, u.New.Short(), objects.ErrNotFound)
-	case err != nil:
-		return err
-	case u.Name.IsBranch() && k != objects.Commit:
-		return fmt.Errorf("%s: %w: %s is a %s", u.Name, remote.ErrNotCommit, u.New.Short(), k)
-	}
-	return nil
-}
-
 var (
 	_ remote.Remote      = (*Remote)(nil)
 	_ remote.PathFetcher = (*Remote)(nil)
 	_ remote.BaseProber  = (*Remote)(nil)
+	_ remote.Cutter      = (*Remote)(nil)
 )

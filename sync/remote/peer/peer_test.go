@@ -24,13 +24,14 @@ func fresh(t *testing.T) func() remote.Remote {
 	if _, err := refs.Init(t.Context(), dir, refs.Branch("main"), refs.Options{}); err != nil {
 		t.Fatal(err)
 	}
+	cuts := new(remotetest.Cuts)
 	return func() remote.Remote {
 		db, err := odb.Open(dir+"/packs", odb.Options{Warn: func(err error) { t.Logf("warning: %v", err) }})
 		if err != nil {
 			t.Fatal(err)
 		}
 		t.Cleanup(func() { db.Close() })
-		return peer.New(db, refs.Open(dir, refs.Options{}), nil)
+		return peer.New(db, refs.Open(dir, refs.Options{}), cuts)
 	}
 }
 

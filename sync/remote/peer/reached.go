@@ -16,7 +16,7 @@ const someBlobs = 8 << 10
 // for each id that is new there, and an error of it ends the walk. What is missing
 // may get into seen or not.
 func (r *Remote) Reach(ctx context.Context, tips []objects.ID, seen *reach.Set, visit func(objects.ID) error) error {
-	shallow, err := r.shallow()
+	shallow, err := r.cuts.Shallow()
 	if err != nil {
 		return err
 	}
@@ -59,7 +59,7 @@ func (r *Remote) Reach(ctx context.Context, tips []objects.ID, seen *reach.Set, 
 // Covers reports whether tips lead to all that the commits old lead to. It may say
 // that they do not where they do.
 func (r *Remote) Covers(ctx context.Context, tips, old []objects.ID) (bool, error) {
-	shallow, err := r.shallow()
+	shallow, err := r.cuts.Shallow()
 	if err != nil {
 		return false, err
 	}

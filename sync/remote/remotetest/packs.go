@@ -36,9 +36,9 @@ func Tree(name string, blob Item) Item {
 }
 
 // Commit returns commit number n of a tree.
-func Commit(n int, tree Item) Item {
+func Commit(n int, tree Item, parents ...Item) Item {
 	who := objects.Signature{Name: "test", Email: "test@localhost", When: time.Unix(int64(n), 0).UTC()}
-	return Item{pack.Commit, objects.CommitBody{Tree: tree.ID(), Author: who, Committer: who, Message: fmt.Sprintf("commit %d\n", n)}.Encode()}
+	return Item{pack.Commit, objects.CommitBody{Tree: tree.ID(), Parents: ids(parents), Author: who, Committer: who, Message: fmt.Sprintf("commit %d\n", n)}.Encode()}
 }
 
 // Pack returns a pack with a block for each of blocks.

@@ -32,6 +32,7 @@ func RunRemote(t *testing.T, fresh func(t *testing.T) (open func() remote.Remote
 		{"Deltas", testDeltas},
 		{"BadPacks", testBadPacks},
 		{"Refs", testRefs},
+		{"CutHistory", testCutHistory},
 		{"CancelledRemote", testCancelledRemote},
 		{"RaceUpdate", testRaceUpdate},
 		{"RacePushes", testRacePushes},

@@ -20,6 +20,7 @@ import (
 	"github.com/cache-tool/cache-tool/sync/auth"
 	"github.com/cache-tool/cache-tool/sync/remote/httpremote"
 	"github.com/cache-tool/cache-tool/sync/remote/peer"
+	"github.com/cache-tool/cache-tool/sync/remote/remotetest"
 	"github.com/cache-tool/cache-tool/sync/server"
 )
 
@@ -50,7 +51,7 @@ func NewStore(tb testing.TB) server.Store {
 		tb.Fatal(err)
 	}
 	tb.Cleanup(func() { db.Close() })
-	return peer.New(db, refs.Open(dir, refs.Options{}), nil)
+	return peer.New(db, refs.Open(dir, refs.Options{}), new(remotetest.Cuts))
 }
 
 // Start runs a server. What of o is not set is chosen.
