@@ -204,17 +204,36 @@ func (x *exchange) send(ctx context.Context, tips []objects.ID, dryRun bool) (cu
 func (x *exchange) move(ctx context.Context, cut []objects.ID, updates []refs.Update) error {
 	there, ok := x.Remote.(remote.Cutter)
 	if !ok {
-		return x.Update(ctx, updates...) // which says what it lacks
+		return collected(x.Update(ctx, updates...)) // which says what it lacks
 	}
-	return there.UpdateCut(ctx, cut, updates...)
+	return collected(there.UpdateCut(ctx, cut, updates...))
+}
+
+// errCollected says that the remote lacks something of which it did not say so before.
+var errCollected = errors.New("what was there has been collected meanwhile")
+
+func collected(err error) error {
+	if errors.Is(err, objects.ErrNotFound) {
+		return fmt.Errorf("%w: %w", errCollected, err)
+	}
+	return err
 }
 
 // bring makes sure that tips are here: their commits alone if lazy, else with all
 // that they lead to.
-func (x *exchange) bring(ctx context.Context, tips []objects.ID, lazy bool) error {
+//
+// Then is called while nobody can collect what has come, and makes refs lead to it.
+func (x *exchange) bring(ctx context.Context, tips []objects.ID, lazy bool, then func() error) error {
 	o, err := x.options(ctx)
 	if err != nil {
 		return err
+	}
+	var failed error
+	o.Then = func(stats transfer.Stats) error {
+		if failed = x.noteCuts(ctx, stats); failed == nil {
+			failed = then()
+		}
+		return failed
 	}
 	have, err := x.known(ctx)
 	if err != nil {
@@ -226,10 +245,10 @@ func (x *exchange) bring(ctx context.Context, tips []objects.ID, lazy bool) erro
 	}
 	stats, err := fetch(ctx, x.r.DB, x.Remote, tips, have, o)
 	x.count(stats)
-	if err != nil {
-		return remoteError(x.m, err)
+	if failed != nil {
+		return failed // which is not the remote's fault
 	}
-	return x.noteCuts(ctx, stats)
+	return remoteError(x.m, err)
 }
 
 // noteCuts notes where the history ends that has come, before a ref leads to it.

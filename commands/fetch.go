@@ -122,12 +122,21 @@ func (s *session) fetch(ctx context.Context, r *repo.Repo, m remoteStore, f fetc
 			tips = append(tips, u.New)
 		}
 	}
-	if !f.dryRun {
-		if err := x.fetchTips(ctx, tips, f); err != nil {
-			return nil, nil, err
-		}
-	}
 	var list []movedRef
+	move := func() error {
+		list, err = x.moveFetched(ctx, updates, f.dryRun)
+		return err
+	}
+	if f.dryRun {
+		err = move()
+	} else {
+		err = x.fetchTips(ctx, tips, f, move)
+	}
+	return x, list, err
+}
+
+// moveFetched moves the refs that remember what a remote has.
+func (x *exchange) moveFetched(ctx context.Context, updates []refs.Update, dryRun bool) (list []movedRef, err error) {
 	for _, u := range updates {
 		status := refUpdated
 		switch {
@@ -142,14 +151,14 @@ func (s *session) fetch(ctx context.Context, r *repo.Repo, m remoteStore, f fetc
 			continue
 		}
 		list = append(list, moved(u.Name, u.Old, u.New, status))
-		if f.dryRun || u.Old == u.New {
+		if dryRun || u.Old == u.New {
 			continue
 		}
 		if err := x.apply(ctx, u); err != nil {
-			return nil, nil, err
+			return nil, err
 		}
 	}
-	return x, list, nil
+	return list, nil
 }
 
 // apply moves a ref that remembers something. Where another fetch was faster, the
@@ -188,10 +197,11 @@ func (s *session) makeLazy(ctx context.Context, r *repo.Repo, m remoteStore, f f
 	return r, m, err
 }
 
-// fetchTips brings tips, and in a lazy repository no more than is asked for.
-func (x *exchange) fetchTips(ctx context.Context, tips []objects.ID, f fetching) error {
+// fetchTips brings tips, and in a lazy repository no more than is asked for. Then makes
+// refs lead to them: see bring.
+func (x *exchange) fetchTips(ctx context.Context, tips []objects.ID, f fetching, then func() error) error {
 	if !f.content {
-		return x.bring(ctx, tips, x.m.lazy)
+		return x.bring(ctx, tips, x.m.lazy, then)
 	}
 	o, err := x.options(ctx)
 	if err != nil {
@@ -210,14 +220,20 @@ func (x *exchange) fetchTips(ctx context.Context, tips []objects.ID, f fetching)
 		}
 		tips = append(tips, ref.ID)
 	}
+	o.Then = func(stats transfer.Stats) error {
+		stats.Whole = nil // they were looked at only because nothing counted as here
+		if err := x.noteCuts(ctx, stats); err != nil {
+			return err
+		}
+		return then()
+	}
 	stats, err := transfer.Fetch(ctx, x.r.DB, x.Remote, tips, nil, o)
 	x.count(stats)
 	if err != nil {
 		return remoteError(x.m, err)
 	}
-	stats.Whole = nil // they were looked at only because nothing counted as here
-	if err := x.noteCuts(ctx, stats); err != nil || !x.m.lazy {
-		return err
+	if !x.m.lazy {
+		return nil
 	}
 	return x.r.Config.Set(ctx, "remote."+x.m.name+".lazy", "")
 }

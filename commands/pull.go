@@ -88,18 +88,23 @@ func (s *session) pull(ctx context.Context, r *repo.Repo, m remoteStore, current
 	for _, pair := range pairs {
 		tips = append(tips, x.there[pair.there])
 	}
-	if !p.dryRun {
-		if err := x.bring(ctx, tips, m.lazy); err != nil {
-			return nil, nil, err
-		}
-	}
 	var list []movedRef
-	for _, pair := range pairs {
-		one, err := x.pullOne(ctx, pair, p.dryRun)
-		if err != nil {
-			return nil, nil, fmt.Errorf("%s: %w", pair.here.Short(), err)
+	merge := func() error {
+		for _, pair := range pairs {
+			one, err := x.pullOne(ctx, pair, p.dryRun)
+			if err != nil {
+				return fmt.Errorf("%s: %w", pair.here.Short(), err)
+			}
+			list = append(list, one)
 		}
-		list = append(list, one)
+		return nil
+	}
+	if p.dryRun {
+		err := merge()
+		return x, list, err
+	}
+	if err := x.bring(ctx, tips, m.lazy, merge); err != nil {
+		return nil, nil, err
 	}
 	return x, list, nil
 }

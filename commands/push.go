@@ -155,7 +155,7 @@ func (x *exchange) setUpstream(ctx context.Context, p pushing) error {
 // pushRefs sends branches to a remote and moves them there. It tries again as long
 // as others are faster.
 func (s *session) pushRefs(ctx context.Context, r *repo.Repo, m remoteStore, p pushing) (*exchange, []movedRef, error) {
-	const tries = 60
+	const tries, fewTries = 60, 3
 	x, err := s.exchangeWith(ctx, r, m, !p.dryRun)
 	if p.dryRun && errors.Is(err, repo.ErrNotRepository) {
 		x, err = &exchange{s: s, r: r, m: m, Remote: nothing{}}, nil // the push would make it
@@ -169,6 +169,9 @@ func (s *session) pushRefs(ctx context.Context, r *repo.Repo, m remoteStore, p p
 	for try := 1; ; try++ {
 		list, err = x.pushOnce(ctx, p)
 		again := errors.As(err, new(*refs.ConflictError)) || errors.Is(err, remote.ErrStale)
+		if errors.Is(err, errCollected) && try <= fewTries {
+			again = true
+		}
 		if errors.Is(err, remote.ErrUnsure) && p.mayBeRepeated() {
 			again = true // if it was done, there is nothing left to do
 		}
@@ -428,13 +431,13 @@ func (x *exchange) advance(ctx context.Context, st *step, is objects.ID, p pushi
 		st.status = refMerged
 		return nil
 	}
-	if err := x.bring(ctx, []objects.ID{is}, x.m.lazy); err != nil {
+	var merged repo.Merged
+	err := x.bring(ctx, []objects.ID{is}, x.m.lazy, func() (err error) {
+		if err = x.remember(ctx, st.there, is, "push: fetched"); err == nil {
+			merged, err = x.merge(ctx, st.here, is)
+		}
 		return err
-	}
-	if err := x.remember(ctx, st.there, is, "push: fetched"); err != nil {
-		return err
-	}
-	merged, err := x.merge(ctx, st.here, is)
+	})
 	if err != nil {
 		return err
 	}

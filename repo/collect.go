@@ -331,10 +331,15 @@ func (c *collector) pruneShallow(ctx context.Context) error {
 	if err != nil || len(gone) == 0 {
 		return err
 	}
-	return c.repo.EditShallow(ctx, func(shallow map[objects.ID]bool) {
-		for _, id := range gone {
-			delete(shallow, id)
+	return c.repo.DB.Alone(ctx, func() error { // some may be about to come
+		if gone, err = c.repo.DB.Missing(ctx, gone); err != nil {
+			return err
 		}
+		return c.repo.EditShallow(ctx, func(shallow map[objects.ID]bool) {
+			for _, id := range gone {
+				delete(shallow, id)
+			}
+		})
 	})
 }
 

@@ -61,3 +61,13 @@ func (db *DB) tryExclusive(ctx context.Context) (*durable.Lock, error) {
 	defer cancel()
 	return durable.LockExclusive(ctx, db.lockPath())
 }
+
+// Alone calls fn while nobody adds objects, or is about to name some.
+func (db *DB) Alone(ctx context.Context, fn func() error) error {
+	lock, err := db.lockExclusive(ctx)
+	if err != nil {
+		return err
+	}
+	defer lock.Unlock()
+	return fn()
+}

@@ -109,6 +109,9 @@ func collect(ctx context.Context, db *odb.DB, o Options, fill func(context.Conte
 	if e := f.b.Commit(context.WithoutCancel(ctx), f.durability()); err == nil {
 		err = e
 	}
+	if err == nil && o.Then != nil {
+		err = o.Then(f.stats)
+	}
 	return f.stats, err
 }
 

@@ -44,6 +44,10 @@ type Options struct {
 	// again.
 	Staged bool
 
+	// Then, if not nil, is called when all that was to be fetched is here, and before
+	// anybody can collect it again: it is to make refs lead to that.
+	Then func(Stats) error
+
 	// DryRun sends nothing, and counts what would be.
 	DryRun bool
 
