@@ -7,7 +7,7 @@ import (
 	"github.com/cache-tool/cache-tool/objects"
 )
 
-// Condemn condemns the packs that hold id, as gc will.
+// Condemn condemns the packs that hold id, whatever needs them.
 func Condemn(ctx context.Context, r *Remote, id objects.ID) error {
 	return r.change(ctx, func(v *view, s *State) (bool, error) {
 		err := r.find(ctx, v, []objects.ID{id}, true, func(_ int, p place) bool {
@@ -17,4 +17,30 @@ func Condemn(ctx context.Context, r *Remote, id objects.ID) error {
 		})
 		return true, err
 	})
+}
+
+// Age makes all packs older.
+func Age(ctx context.Context, r *Remote, by time.Duration) error {
+	return r.change(ctx, func(v *view, s *State) (bool, error) {
+		for p, info := range v.Packs {
+			s.Packs[p] = PackInfo{info.Size, info.Time.Add(-by)}
+		}
+		for p, info := range v.Condemned {
+			s.Condemned[p] = PackInfo{info.Size, info.Time.Add(-by)}
+		}
+		return true, nil
+	})
+}
+
+// PacksOf returns the live packs that hold id.
+func PacksOf(ctx context.Context, r *Remote, id objects.ID) (packs []string, err error) {
+	v, err := r.load(ctx)
+	if err != nil {
+		return nil, err
+	}
+	err = r.find(ctx, v, []objects.ID{id}, true, func(_ int, p place) bool {
+		packs = append(packs, p.pack.file())
+		return false
+	})
+	return packs, err
 }

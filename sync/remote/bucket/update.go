@@ -79,8 +79,10 @@ func above(name refs.Name) refs.Name {
 	return name[:max(0, strings.LastIndexByte(string(name), '/'))]
 }
 
-// stillThere reports ErrStale if a pack is condemned, or gone, that something
-// was in of which Missing said that it is there.
+// stillThere reports ErrStale if something is not in v any more that the caller
+// counts on: because Missing said that it is there, because he uploaded it, or
+// because one of the refs that he was told led to it. It goes on to do so until he
+// asks again what is missing.
 func (r *Remote) stillThere(v *view) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -89,10 +91,45 @@ func (r *Remote) stillThere(v *view) error {
 		_, live := v.Packs[p]
 		return !live
 	})
-	if len(r.relied) < before {
+	if r.told != nil && !v.keeps(r.told) {
+		r.told, r.stale = nil, true
+	}
+	if r.stale = r.stale || len(r.relied) < before; r.stale {
 		return remote.ErrStale
 	}
 	return nil
+}
+
+// keeps reports whether all is in v for sure that the refs of an earlier view lead
+// to: no pack has gone since, or all of these refs are still there, and lead as far.
+func (v *view) keeps(before *view) bool {
+	gone := false
+	for p := range before.Packs {
+		if _, live := v.Packs[p]; !live {
+			gone = true
+			break
+		}
+	}
+	if !gone {
+		return true
+	}
+	tips := map[objects.ID]bool{}
+	for _, id := range v.Refs {
+		tips[id] = true
+	}
+	for _, id := range before.Refs {
+		if !tips[id] {
+			return false
+		}
+	}
+	return maps.Equal(v.Shallow, before.Shallow)
+}
+
+// ask notes that the caller asks again what is missing.
+func (r *Remote) ask() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.stale = false
 }
 
 // complete refuses to move a ref to what is not there.

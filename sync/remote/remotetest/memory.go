@@ -29,6 +29,22 @@ type file struct {
 	time time.Time
 }
 
+// Snapshot returns a bucket that is what this one is now.
+func (m *Memory) Snapshot() *Memory {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return &Memory{files: maps.Clone(m.files), root: m.root}
+}
+
+// Age makes all files older.
+func (m *Memory) Age(d time.Duration) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for name, f := range m.files {
+		m.files[name] = file{f.data, f.time.Add(-d)}
+	}
+}
+
 // Get opens n bytes of a file.
 func (m *Memory) Get(ctx context.Context, name string, off, n int64) (io.ReadCloser, error) {
 	if err := errors.Join(ctx.Err(), remote.CheckName(name)); err != nil {
