@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/cache-tool/cache-tool/objects"
+	"github.com/cache-tool/cache-tool/objects/pack"
 )
 
 // Condemn condemns the packs that hold id, whatever needs them.
@@ -43,4 +44,24 @@ func PacksOf(ctx context.Context, r *Remote, id objects.ID) (packs []string, err
 		return false
 	})
 	return packs, err
+}
+
+// Types counts the records in live packs.
+func Types(ctx context.Context, r *Remote) (map[pack.Type]int, error) {
+	v, err := r.load(ctx)
+	if err != nil {
+		return nil, err
+	}
+	t, err := r.tableOf(ctx, v, nil)
+	if err != nil {
+		return nil, err
+	}
+	defer t.close()
+	types := map[pack.Type]int{}
+	return types, t.each(ctx, func(_ objects.ID, copies []entry) error {
+		for _, e := range copies {
+			types[e.typ()]++
+		}
+		return nil
+	})
 }

@@ -82,7 +82,7 @@ func above(name refs.Name) refs.Name {
 // stillThere reports ErrStale if something is not in v any more that the caller
 // counts on: because Missing said that it is there, because he uploaded it, or
 // because one of the refs that he was told led to it. It goes on to do so until he
-// asks again what is missing.
+// asks again what is missing, or which refs there are.
 func (r *Remote) stillThere(v *view) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()

@@ -45,6 +45,16 @@ func (m *Memory) Age(d time.Duration) {
 	}
 }
 
+// Damage changes the byte of a file at an offset.
+func (m *Memory) Damage(name string, off int) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	f := m.files[name]
+	f.data = bytes.Clone(f.data)
+	f.data[off] ^= 1
+	m.files[name] = f
+}
+
 // Get opens n bytes of a file.
 func (m *Memory) Get(ctx context.Context, name string, off, n int64) (io.ReadCloser, error) {
 	if err := errors.Join(ctx.Err(), remote.CheckName(name)); err != nil {
