@@ -187,17 +187,6 @@ func (r *Remote) Refs(ctx context.Context, prefix string) iter.Seq2[refs.Ref, er
 	}
 }
 
-// tell notes that the caller knows the refs of v: from now on he counts on that all
-// that they lead to is there, without asking.
-func (r *Remote) tell(v *view) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.stale = false
-	if r.told == nil {
-		r.told = v
-	}
-}
-
 // dropAfter is how long an index stays that others have taken in.
 const dropAfter = time.Hour
 

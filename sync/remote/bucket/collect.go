@@ -98,7 +98,7 @@ func (r *Remote) Collect(ctx context.Context, o CollectOptions) (Collected, erro
 	if o.Rewrite <= 0 {
 		o.Rewrite = 0.5
 	}
-	c := &collection{r: r, o: o, marked: map[objects.ID]bool{}, made: map[PackName]bool{},
+	c := &collection{r: r, o: o, live: new(reach.Set), marked: map[objects.ID]bool{}, made: map[PackName]bool{},
 		stuck: map[PackName]bool{}, forced: map[PackName]bool{}, damaged: map[PackName]bool{}, sound: map[spot]bool{}}
 	defer c.close()
 	if err := c.run(ctx); err != nil || o.DryRun {
@@ -113,7 +113,7 @@ type collection struct {
 	o    CollectOptions
 	done Collected
 
-	live   reach.Set           // what refs lead to; it is Mark's
+	live   *reach.Set          // what refs lead to; it is Mark's
 	parts  reach.Set           // chunks and bases that are needed
 	marked map[objects.ID]bool // tips whose objects are in live
 
@@ -151,30 +151,37 @@ const (
 
 func (c *collection) run(ctx context.Context) error {
 	for lost := 0; lost < tooBusy; {
-		if err := c.look(ctx); err != nil {
+		wanted, done, err := c.step(ctx, lost < patient)
+		switch {
+		case errors.Is(err, errCollected):
+			lost++
+		case err != nil || done:
 			return err
+		case !wanted:
+			lost++
 		}
-		wanted, err := c.plan(ctx, lost < patient)
-		if err != nil {
-			return err
-		}
-		if c.o.DryRun {
-			c.tell()
-			return nil
-		}
-		if wanted {
-			if err := c.copy(ctx); err != nil {
-				return err
-			}
-			continue
-		}
-		done, err := c.condemn(ctx)
-		if done || err != nil {
-			return err
-		}
-		lost++
 	}
 	return ErrBusy
+}
+
+// step plans, and does what comes next: copies what is wanted, or, if nothing is,
+// condemns. If it is not done then others were faster.
+func (c *collection) step(ctx context.Context, mayCopy bool) (wanted, done bool, err error) {
+	if err := c.look(ctx); err != nil {
+		return false, false, err
+	}
+	wanted, err = c.plan(ctx, mayCopy)
+	switch {
+	case err != nil:
+		return false, false, err
+	case c.o.DryRun:
+		c.tell()
+		return false, true, nil
+	case wanted:
+		return true, false, c.copy(ctx)
+	}
+	done, err = c.condemn(ctx)
+	return false, done, err
 }
 
 // look reads the current root, and what is needed and what is there by it.
@@ -221,7 +228,12 @@ func (c *collection) mark(ctx context.Context, v *view) error {
 	}
 	slices.SortFunc(tips, objects.ID.Compare)
 	shallow := maps.Clone(s.Shallow)
-	if err := c.o.Mark(ctx, tips, func(id objects.ID) bool { return shallow[id] }, &c.live); err != nil {
+	if err := c.o.Mark(ctx, tips, func(id objects.ID) bool { return shallow[id] }, c.live); err != nil {
+		// What is in live may not be marked with all that it leads to.
+		c.live, c.marked = new(reach.Set), map[objects.ID]bool{}
+		if now, e := c.r.load(ctx); e == nil && !now.keeps(v) {
+			return errCollected
+		}
 		return fmt.Errorf("mark what is needed: %w", err)
 	}
 	for _, id := range tips {

@@ -592,6 +592,22 @@ func TestSweep(t *testing.T) {
 	}
 }
 
+// TestEnterLate: what was put long ago may have been swept since.
+func TestEnterLate(t *testing.T) {
+	w := newWorld(t)
+	for _, tt := range []struct {
+		late time.Duration
+		ok   bool
+	}{{20 * time.Minute, true}, {40 * time.Minute, false}} {
+		p := bytes.NewReader(remotetest.Pack(t, []remotetest.Item{text(tt.late.String())}))
+		if err := bucket.EnterLate(t.Context(), w.open(), p, tt.late); (err == nil) != tt.ok {
+			t.Errorf("after %v: %v", tt.late, err)
+		}
+	}
+	w.wantThere(text("20m0s"))
+	w.wantGone(text("40m0s"))
+}
+
 // TestCollectFaults lets each call fail once, done or not. Nothing is lost, and the
 // next one goes on.
 func TestCollectFaults(t *testing.T) {

@@ -32,8 +32,9 @@ func TestRaceCollect(t *testing.T) {
 }
 
 const (
-	pushers  = 8
-	fetchers = 4
+	pushers    = 8
+	fetchers   = 4
+	collectors = 2
 )
 
 func raceCollect(t *testing.T, grace time.Duration) {
@@ -58,22 +59,28 @@ func raceCollect(t *testing.T, grace time.Duration) {
 	}
 	var collected bucket.Collected
 	rounds, busy := 0, 0
-	beside.Go(func() {
-		for ; !done.Load(); rounds++ {
-			c, err := collectAll(t, b, bucket.CollectOptions{Grace: grace})
-			switch {
-			case errors.Is(err, bucket.ErrBusy):
-				busy++
-			case err != nil:
-				t.Errorf("collect: %v", err)
+	var mu sync.Mutex // guards the three
+	for range collectors {
+		beside.Go(func() {
+			for !done.Load() {
+				c, err := collectAll(t, b, bucket.CollectOptions{Grace: grace})
+				mu.Lock()
+				rounds++
+				switch {
+				case errors.Is(err, bucket.ErrBusy):
+					busy++
+				case err != nil:
+					t.Errorf("collect: %v", err)
+				}
+				collected.Condemned.N += c.Condemned.N
+				if collected.Deleted.N += c.Deleted.N; collected.Deleted.N > 0 {
+					enough.Store(true)
+				}
+				mu.Unlock()
+				time.Sleep(5 * time.Millisecond)
 			}
-			collected.Condemned.N += c.Condemned.N
-			if collected.Deleted.N += c.Deleted.N; collected.Deleted.N > 0 {
-				enough.Store(true)
-			}
-			time.Sleep(5 * time.Millisecond)
-		}
-	})
+		})
+	}
 	beside.Go(func() { // at no moment does a ref lead to what is missing
 		for !done.Load() {
 			wantWhole(t, b.Snapshot(), nil)

@@ -31,12 +31,9 @@ func (c *collection) condemn(ctx context.Context) (done bool, err error) {
 		}
 		s := v.clone()
 		garbage, changed, err := c.edit(ctx, v, s)
-		if err != nil || !changed {
-			return err == nil, err
-		}
-		if len(s.Indexes) > maxIndexes {
+		if err != nil || !changed || len(s.Indexes) > maxIndexes {
 			c.dropIndex(ctx)
-			return false, nil
+			return err == nil && !changed, err
 		}
 		garbage = append(garbage, s.succeed(v)...)
 		won, err := r.swap(ctx, v, s)

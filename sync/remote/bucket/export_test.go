@@ -1,6 +1,7 @@
 package bucket
 
 import (
+	"bytes"
 	"context"
 	"time"
 
@@ -64,4 +65,17 @@ func Types(ctx context.Context, r *Remote) (map[pack.Type]int, error) {
 		}
 		return nil
 	})
+}
+
+// EnterLate puts a pack, and names it only after a while.
+func EnterLate(ctx context.Context, r *Remote, p *bytes.Reader, late time.Duration) error {
+	u, err := examine(p, p.Size())
+	if err != nil {
+		return err
+	}
+	if err := r.b.Put(ctx, u.name.file(), p, u.size); err != nil {
+		return err
+	}
+	u.put = time.Now().Round(0).Add(-late)
+	return r.enter(ctx, u)
 }

@@ -317,12 +317,6 @@ func (r *Remote) missing(ctx context.Context, first func(context.Context) (*view
 	return missing, nil
 }
 
-func (r *Remote) rely(p PackName) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.relied[p] = true
-}
-
 // again calls fn with a view, and again with a later one as long as fn finds
 // that a file of its view is gone.
 func (r *Remote) again(ctx context.Context, first func(context.Context) (*view, error), fn func(*view) error) (*view, error) {

@@ -11,8 +11,8 @@ import (
 )
 
 const (
-	madePack = 64 << 20 // bytes of a pack that is made
-	maxCopy  = 1 << 20  // records that are copied before the bucket is looked at again
+	madePack = 64 << 20  // bytes of a pack that is made
+	maxCopy  = 256 << 10 // records that are copied before the bucket is looked at again
 
 	// Blocks of fewer bytes are packed anew with others, into blocks of smallBlock at
 	// least. They are those that package odb makes of what is sent.

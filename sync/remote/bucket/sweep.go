@@ -11,6 +11,13 @@ import (
 // left over by somebody who was killed.
 const leftOver = time.Hour
 
+// enterWithin is how long after a file was put a root must name it: what nobody has
+// named after leftOver may be deleted. See sweep.
+const enterWithin = leftOver / 2
+
+// isLate reports whether it is too late to name what was put then.
+func isLate(put time.Time) bool { return time.Now().Round(0).Sub(put) > enterWithin }
+
 // sweep deletes files that no root names and that are older than the grace, by the
 // clock of the storage.
 //

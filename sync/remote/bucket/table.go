@@ -207,7 +207,8 @@ func (c *collection) eachBlock(ctx context.Context, entries []entry, fn func(sto
 	}
 }
 
-// block returns a block of what was read, if its checksum is right.
+// block returns a block of what was read, if its checksum is right. It is damage, too,
+// if the file is gone though the root names it.
 func (c *collection) block(ctx context.Context, part contents, b wanted) (stored []byte, err error) {
 	switch {
 	case part.err == nil:
@@ -220,6 +221,15 @@ func (c *collection) block(ctx context.Context, part contents, b wanted) (stored
 	if err == nil {
 		_, err = pack.CheckBlock(stored)
 	}
+	if errors.Is(err, remote.ErrNotFound) {
+		now, failed := c.r.load(ctx)
+		if failed != nil {
+			return nil, failed
+		}
+		if _, live := now.Packs[b.pack]; !live {
+			return nil, errCollected
+		}
+	}
 	if err != nil && !isDamage(err) {
 		return nil, err
 	}
@@ -229,6 +239,9 @@ func (c *collection) block(ctx context.Context, part contents, b wanted) (stored
 	}
 	return stored, nil
 }
+
+// errCollected says that somebody else collects, and was faster.
+var errCollected = errors.New("the pack is gone")
 
 // isDamage reports whether to read a pack again would bring the same.
 func isDamage(err error) bool {

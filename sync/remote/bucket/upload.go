@@ -160,10 +160,6 @@ func (r *Remote) enter(ctx context.Context, u *upload) error {
 	return err
 }
 
-// enterWithin is how long after a file was put a root must name it: what nobody has
-// named after leftOver may be deleted. See Collect.
-const enterWithin = leftOver / 2
-
 // enterAll puts uploads into the root. What they are made of must still be there:
 // else others would be told that an object is there which lacks a part.
 func (r *Remote) enterAll(ctx context.Context, batch []*upload) error {
@@ -211,9 +207,6 @@ func (r *Remote) enterAll(ctx context.Context, batch []*upload) error {
 	}
 	return err
 }
-
-// isLate reports whether it is too late to name what was put then.
-func isLate(put time.Time) bool { return time.Now().Round(0).Sub(put) > enterWithin }
 
 // choose says which indexes are merged with that of new packs: from the newest
 // on those that are not much bigger than what comes after them, so that their
