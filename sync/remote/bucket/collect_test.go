@@ -367,6 +367,30 @@ func TestCollectDamaged(t *testing.T) {
 	}
 }
 
+// TestCollectKeepsTheGoodCopy: the copy in the pack that stays is damaged.
+func TestCollectKeepsTheGoodCopy(t *testing.T) {
+	for _, damage := range []bool{false, true} {
+		w := newWorld(t)
+		a, needed := text("a"), remotetest.Blob(fmt.Sprint(rand.Perm(1000)))
+		w.upload(a, text("dead"), text("dead too"))
+		w.upload(a, needed)
+		w.set("a", a.ID())
+		w.set("needed", needed.ID())
+		packs, err := bucket.PacksOf(t.Context(), w.open(), needed.ID())
+		if err != nil || len(packs) != 1 {
+			t.Fatal(packs, err)
+		}
+		if damage {
+			w.b.Damage(packs[0], 60)
+		}
+		c := w.collect(bucket.CollectOptions{})
+		w.wantThere(a)
+		if c.Condemned.N != 1 || (c.Made.N == 1) != damage {
+			t.Errorf("damaged %v: %+v", damage, c)
+		}
+	}
+}
+
 // TestCollectUnreadable: nobody knows what a damaged recipe needs.
 func TestCollectUnreadable(t *testing.T) {
 	w := newWorld(t)
