@@ -41,7 +41,7 @@ var mayImport = map[string][]string{
 	"sync/frontend/dune":     {"internal/durable", "objects", "objects/...", blake3, xsync},
 	"sync/transfer":          {"objects", "objects/odb", "objects/pack", "objects/reach", "sync/remote", xsync},
 	"sync/remote/peer":       {"objects", "objects/odb", "objects/pack", "objects/reach", "refs", "sync/remote"},
-	"sync/remote/bucket":     {"internal/durable", "objects", "objects/pack", "refs", "sync/remote", xsync},
+	"sync/remote/bucket":     {"internal/durable", "objects", "objects/pack", "objects/reach", "refs", "sync/remote", xsync},
 	"sync/remote/dir":        {"internal/durable", "sync/remote"},
 	"sync/remote/webdav":     {"sync/auth", "sync/remote"},
 	"sync/remote/httpremote": {"objects", "objects/pack", "refs", "sync/auth", "sync/remote", "sync/wire"},

@@ -9,7 +9,6 @@ import (
 	"slices"
 
 	"github.com/cache-tool/cache-tool/objects"
-	"github.com/cache-tool/cache-tool/objects/compress"
 	"github.com/cache-tool/cache-tool/objects/pack"
 )
 
@@ -313,8 +312,8 @@ func (b *Batch) Adopt(ctx context.Context, p *Parcel) error {
 
 // each hands out the blocks of the parcel's pack.
 func (p *Parcel) each(ctx context.Context, fn func(stored []byte, records []pack.Record) error) error {
-	w := parcelWriter{db: p.db, fn: fn, neighbours: p.neighbours}
-	defer w.close()
+	w := parcelWriter{db: p.db, filler: pack.Filler{Level: DefaultLevel, Append: fn}, neighbours: p.neighbours}
+	defer w.filler.Close()
 	ahead := readAhead(slices.Concat(p.recipes, p.blocks))
 	defer ahead.stop()
 	for _, blocks := range [][]parcelBlock{p.recipes, p.blocks} {
@@ -328,7 +327,7 @@ func (p *Parcel) each(ctx context.Context, fn func(stored []byte, records []pack
 			}
 			ahead.free <- r.stored
 		}
-		if err := w.flush(); err != nil {
+		if err := w.filler.Flush(); err != nil {
 			return err
 		}
 	}
@@ -376,16 +375,12 @@ func (a *ahead) stop() { close(a.done) }
 
 // A parcelWriter copies blocks, and packs anew what is only wanted in part.
 type parcelWriter struct {
-	db *DB
-	fn func(stored []byte, records []pack.Record) error
-
+	db         *DB
+	filler     pack.Filler
 	neighbours bool
 
-	out     []byte
-	data    pack.Data
-	open    pack.Block
-	limit   int // bytes of the open block
-	encoder *compress.Encoder
+	data  pack.Data
+	limit int // bytes of the block that is being filled
 }
 
 func (w *parcelWriter) block(ctx context.Context, b parcelBlock, r aheadBlock) error {
@@ -400,9 +395,9 @@ func (w *parcelWriter) block(ctx context.Context, b parcelBlock, r aheadBlock) e
 		for i, r := range b.records {
 			records[i] = pack.Record{ID: r.id, Type: r.entry.Type, Size: r.entry.Size}
 		}
-		return w.fn(stored, records)
+		return w.filler.Append(stored, records)
 	case asIs && w.neighbours && b.isMost():
-		return w.fn(stored, make([]pack.Record, n))
+		return w.filler.Append(stored, make([]pack.Record, n))
 	}
 	if err := w.data.Decode(stored); err != nil {
 		return w.elsewhere(ctx, b, err)
@@ -472,31 +467,7 @@ func (w *parcelWriter) another(ctx context.Context, r parcelRecord) error {
 }
 
 func (w *parcelWriter) put(id objects.ID, t pack.Type, body []byte) error {
-	copy(w.open.Space(len(body)), body)
-	w.open.Add(pack.Record{ID: id, Type: t, Size: uint32(len(body))})
-	if w.open.Len() < max(w.limit, SmallBlock) {
-		return nil
-	}
-	return w.flush()
-}
-
-func (w *parcelWriter) flush() error {
-	if len(w.open.Records) == 0 {
-		return nil
-	}
-	if w.encoder == nil {
-		w.encoder = compress.GetEncoder(DefaultLevel, w.open.Len())
-	}
-	w.out = w.open.AppendTo(w.out[:0], w.encoder)
-	err := w.fn(w.out, w.open.Records)
-	w.open.Reset()
-	return err
-}
-
-func (w *parcelWriter) close() {
-	if w.encoder != nil {
-		compress.PutEncoder(w.encoder)
-	}
+	return w.filler.Put(id, t, body, max(w.limit, SmallBlock))
 }
 
 // Chunks calls fn for each chunk of those blobs among ids that are stored in

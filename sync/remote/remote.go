@@ -34,7 +34,8 @@ type Remote interface {
 	Fetch(ctx context.Context, r Request) (io.ReadCloser, error)
 
 	// Upload adds the objects of a pack. Nil means that they are durable, and no
-	// longer missing.
+	// longer missing. ErrStale is an answer as it is of Update: a part of what is in
+	// the pack may be about to go.
 	Upload(ctx context.Context, pack io.ReaderAt, size int64) error
 
 	// Update moves refs, all or none, durably. A *refs.ConflictError says which is

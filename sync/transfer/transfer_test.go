@@ -416,3 +416,53 @@ func TestFetchTheRest(t *testing.T) {
 		t.Errorf("%d requests", n)
 	}
 }
+
+// TestFetchTrees brings commits and trees, once, and no blob.
+func TestFetchTrees(t *testing.T) {
+	from := newStore(t)
+	first := from.commit(1)
+	second := from.commit(2, first)
+	for name, fresh := range remotes {
+		t.Run(name, func(t *testing.T) {
+			open := fresh(t)
+			if _, err := transfer.Send(t.Context(), from.DB, open(), []objects.ID{second}, nil, transfer.Options{}); err != nil {
+				t.Fatal(err)
+			}
+			db, seen := newStore(t), new(reach.Set)
+			want, trees := new(reach.Set), 0
+			fetch := func(tip objects.ID, o transfer.Options) transfer.Stats {
+				t.Helper()
+				stats, err := transfer.FetchTrees(t.Context(), db.DB, open(), []objects.ID{tip}, seen, o)
+				if err != nil {
+					t.Fatal(err)
+				}
+				err = reach.Walk(t.Context(), from, []objects.ID{tip}, reach.Options{Seen: want, Shallow: o.Shallow, Visit: func(id objects.ID, k objects.Kind) error {
+					if !seen.Has(id) {
+						t.Errorf("%s %s was not seen", k, id.Short())
+					}
+					missing, err := db.Missing(t.Context(), []objects.ID{id})
+					if k != objects.Blob {
+						if trees++; len(missing) > 0 {
+							t.Errorf("%s %s did not come", k, id.Short())
+						}
+					}
+					return err
+				}})
+				if err != nil || seen.Len() != want.Len() {
+					t.Errorf("%d objects were seen, want %d: %v", seen.Len(), want.Len(), err)
+				}
+				return stats
+			}
+			fetch(second, transfer.Options{Shallow: func(id objects.ID) bool { return id == second }})
+			if stats := fetch(first, transfer.Options{}); stats.Objects > 10 {
+				t.Errorf("%d objects came for a commit that is like another", stats.Objects)
+			}
+			if stats := fetch(first, transfer.Options{}); stats != (transfer.Stats{}) {
+				t.Errorf("%+v came again", stats)
+			}
+			if _, err := transfer.FetchTrees(t.Context(), db.DB, open(), []objects.ID{{1}}, seen, transfer.Options{}); !errors.Is(err, objects.ErrNotFound) {
+				t.Errorf("fetched what is not there: %v", err)
+			}
+		})
+	}
+}

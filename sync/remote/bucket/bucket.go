@@ -49,6 +49,8 @@ type Remote struct {
 	view    *view                 // guarded by mu; the root as last read
 	heads   map[objects.ID]*index // guarded by mu; of indexes that the view has
 	relied  map[PackName]bool     // guarded by mu; what Missing found is in them
+	stale   bool                  // guarded by mu; one of them is gone, and the caller has not begun anew
+	told    *view                 // guarded by mu; of which the caller knows the refs; nil if of none
 	pending []*upload             // guarded by mu; packs that the root does not name yet
 }
 
@@ -176,6 +178,7 @@ func (r *Remote) Refs(ctx context.Context, prefix string) iter.Seq2[refs.Ref, er
 			yield(refs.Ref{}, err)
 			return
 		}
+		r.tell(v)
 		for _, name := range slices.Sorted(maps.Keys(v.Refs)) {
 			if strings.HasPrefix(string(name), prefix) && !yield(refs.Ref{Name: name, ID: v.Refs[name]}, nil) {
 				return

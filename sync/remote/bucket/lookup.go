@@ -283,11 +283,13 @@ func (s *search) scan(entries io.Reader, x *index, span span) error {
 
 // Missing returns those of ids that are in no live pack.
 func (r *Remote) Missing(ctx context.Context, ids []objects.ID) ([]objects.ID, error) {
+	r.ask()
 	return r.missing(ctx, r.known, ids, func(place) bool { return true })
 }
 
 // MissingBases returns those of ids that are in no live pack as whole trees.
 func (r *Remote) MissingBases(ctx context.Context, ids []objects.ID) ([]objects.ID, error) {
+	r.ask()
 	return r.missing(ctx, r.known, ids, func(p place) bool { return p.typ() == pack.Tree })
 }
 
@@ -313,12 +315,6 @@ func (r *Remote) missing(ctx context.Context, first func(context.Context) (*view
 		}
 	}
 	return missing, nil
-}
-
-func (r *Remote) rely(p PackName) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.relied[p] = true
 }
 
 // again calls fn with a view, and again with a later one as long as fn finds

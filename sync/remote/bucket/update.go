@@ -8,7 +8,6 @@ import (
 
 	"github.com/cache-tool/cache-tool/objects"
 	"github.com/cache-tool/cache-tool/refs"
-	"github.com/cache-tool/cache-tool/sync/remote"
 )
 
 // Update moves refs, all of them in one swap of the root, or none.
@@ -87,22 +86,6 @@ func apply(s *State, updates []refs.Update) error {
 // above returns the name without its last part.
 func above(name refs.Name) refs.Name {
 	return name[:max(0, strings.LastIndexByte(string(name), '/'))]
-}
-
-// stillThere reports ErrStale if a pack is condemned, or gone, that something
-// was in of which Missing said that it is there.
-func (r *Remote) stillThere(v *view) error {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	before := len(r.relied)
-	maps.DeleteFunc(r.relied, func(p PackName, _ bool) bool {
-		_, live := v.Packs[p]
-		return !live
-	})
-	if len(r.relied) < before {
-		return remote.ErrStale
-	}
-	return nil
 }
 
 // complete refuses to move a ref to what is not there.

@@ -18,6 +18,8 @@ type upload struct {
 	size    int64
 	blocks  []block
 	entries []entry
+	put     time.Time // when the bucket had it, without the monotonic clock, which stands still while a machine sleeps
+	copied  bool      // what is in it was in the bucket before
 
 	done bool // put into the root, or given up
 	err  error
@@ -58,9 +60,15 @@ func (r *Remote) upload(ctx context.Context, p io.ReaderAt, u *upload) error {
 	if len(u.entries) == 0 {
 		return nil
 	}
+	return r.add(ctx, p, u)
+}
+
+// add puts a pack, and enters it.
+func (r *Remote) add(ctx context.Context, p io.ReaderAt, u *upload) error {
 	if err := r.b.Put(ctx, u.name.file(), p, u.size); err != nil {
 		return err
 	}
+	u.put = time.Now().Round(0)
 	return r.enter(ctx, u)
 }
 
@@ -152,13 +160,25 @@ func (r *Remote) enter(ctx context.Context, u *upload) error {
 	return err
 }
 
-// enterAll puts uploads into the root.
+// enterAll puts uploads into the root. What they are made of must still be there:
+// else others would be told that an object is there which lacks a part.
 func (r *Remote) enterAll(ctx context.Context, batch []*upload) error {
-	var put IndexInfo // the index that the last try has put, and of what
+	var put IndexInfo // the index that the last try has put, and of what, and when
 	var of []IndexInfo
+	var at time.Time
 	err := r.change(ctx, func(v *view, s *State) (bool, error) {
+		if !batch[0].copied {
+			if err := r.stillThere(v); err != nil {
+				return false, err
+			}
+		}
+		for _, u := range batch {
+			if isLate(u.put) {
+				return false, fmt.Errorf("%s was put %v ago, and is not believed to be there any more", u.name.file(), time.Since(u.put).Round(time.Second))
+			}
+		}
 		keep, take := choose(v.Indexes, batch)
-		if put.Size == 0 || !slices.Equal(take, of) {
+		if put.Size == 0 || isLate(at) || !slices.Equal(take, of) {
 			if put.Size > 0 {
 				r.discard(ctx, put.file())
 			}
@@ -166,7 +186,7 @@ func (r *Remote) enterAll(ctx context.Context, batch []*upload) error {
 			if put, err = r.putIndex(ctx, v, take, batch); err != nil {
 				return false, err
 			}
-			of = take
+			of, at = take, time.Now().Round(0)
 		}
 		s.Indexes = append(slices.Clone(keep), put)
 		now := time.Now()
@@ -180,7 +200,9 @@ func (r *Remote) enterAll(ctx context.Context, batch []*upload) error {
 	})
 	if err == nil {
 		for _, u := range batch {
-			r.rely(u.name)
+			if !u.copied {
+				r.rely(u.name)
+			}
 		}
 	}
 	return err

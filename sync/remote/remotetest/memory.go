@@ -29,6 +29,32 @@ type file struct {
 	time time.Time
 }
 
+// Snapshot returns a bucket that is what this one is now.
+func (m *Memory) Snapshot() *Memory {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return &Memory{files: maps.Clone(m.files), root: m.root}
+}
+
+// Age makes all files older.
+func (m *Memory) Age(d time.Duration) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for name, f := range m.files {
+		m.files[name] = file{f.data, f.time.Add(-d)}
+	}
+}
+
+// Damage changes the byte of a file at an offset.
+func (m *Memory) Damage(name string, off int) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	f := m.files[name]
+	f.data = bytes.Clone(f.data)
+	f.data[off] ^= 1
+	m.files[name] = f
+}
+
 // Get opens n bytes of a file.
 func (m *Memory) Get(ctx context.Context, name string, off, n int64) (io.ReadCloser, error) {
 	if err := errors.Join(ctx.Err(), remote.CheckName(name)); err != nil {

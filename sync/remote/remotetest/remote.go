@@ -49,6 +49,14 @@ func Upload(t *testing.T, r remote.Remote, items ...Item) {
 	}
 }
 
+// UploadBlocks uploads a pack with a block for each of blocks.
+func UploadBlocks(t *testing.T, r remote.Remote, blocks ...[]Item) {
+	t.Helper()
+	if err := upload(t, r, blocks...); err != nil {
+		t.Fatal(err)
+	}
+}
+
 func upload(t *testing.T, r remote.Remote, blocks ...[]Item) error {
 	p := Pack(t, blocks...)
 	return r.Upload(t.Context(), bytes.NewReader(p), int64(len(p)))

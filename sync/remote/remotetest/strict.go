@@ -187,6 +187,14 @@ func (f *Faulty) Delete(ctx context.Context, name string) error {
 	return f.do("delete", func() error { return f.Bucket.Delete(ctx, name) })
 }
 
+// List may fail.
+func (f *Faulty) List(ctx context.Context, dir string) iter.Seq2[remote.Info, error] {
+	if f.next("list") == None {
+		return f.Bucket.List(ctx, dir)
+	}
+	return func(yield func(remote.Info, error) bool) { yield(remote.Info{}, fmt.Errorf("list: %w", ErrFault)) }
+}
+
 // Root may fail.
 func (f *Faulty) Root(ctx context.Context) (r remote.Root, err error) {
 	err = f.do("root", func() error {
