@@ -92,7 +92,7 @@ func (w *treeWalk) below(k objects.Kind, id objects.ID, body []byte) error {
 			return err
 		}
 		w.add(c.Tree)
-		if !w.f.o.Shallow(id) {
+		if !w.f.o.Shallow[id] {
 			for _, p := range c.Parents {
 				w.add(p)
 			}

@@ -19,7 +19,7 @@ type CollectOptions struct {
 	// shallow. It is called again for the tips of refs that have moved meanwhile,
 	// with what it has made of live before: what is in there need not be looked at.
 	// It must not write to the bucket.
-	Mark func(ctx context.Context, tips []objects.ID, shallow func(commit objects.ID) bool, live *reach.Set) error
+	Mark func(ctx context.Context, tips []objects.ID, shallow map[objects.ID]bool, live *reach.Set) error
 
 	// Updates are refs to be moved or deleted in the same swap that condemns, with
 	// the objects that they lead to in the bucket already. If one is not where it
@@ -227,8 +227,7 @@ func (c *collection) mark(ctx context.Context, v *view) error {
 		return nil
 	}
 	slices.SortFunc(tips, objects.ID.Compare)
-	shallow := maps.Clone(s.Shallow)
-	if err := c.o.Mark(ctx, tips, func(id objects.ID) bool { return shallow[id] }, c.live); err != nil {
+	if err := c.o.Mark(ctx, tips, maps.Clone(s.Shallow), c.live); err != nil {
 		// What is in live may not be marked with all that it leads to.
 		c.live, c.marked = new(reach.Set), map[objects.ID]bool{}
 		if now, e := c.r.load(ctx); e == nil && !now.keeps(v) {

@@ -81,8 +81,8 @@ func (w *world) options(o bucket.CollectOptions) bucket.CollectOptions {
 	return o
 }
 
-func (w *world) mark(ctx context.Context, tips []objects.ID, shallow func(objects.ID) bool, live *reach.Set) error {
-	return reach.Walk(ctx, w, tips, reach.Options{Seen: live, Shallow: shallow})
+func (w *world) mark(ctx context.Context, tips []objects.ID, shallow map[objects.ID]bool, live *reach.Set) error {
+	return reach.Walk(ctx, w, tips, reach.Options{Seen: live, Shallow: func(id objects.ID) bool { return shallow[id] }})
 }
 
 func (w *world) collect(o bucket.CollectOptions) bucket.Collected {
@@ -445,7 +445,7 @@ func TestCollectMeanwhile(t *testing.T) {
 			w.age(day)
 			var there []remotetest.Item
 			first := true
-			o := bucket.CollectOptions{Grace: time.Hour, Mark: func(ctx context.Context, tips []objects.ID, shallow func(objects.ID) bool, live *reach.Set) error {
+			o := bucket.CollectOptions{Grace: time.Hour, Mark: func(ctx context.Context, tips []objects.ID, shallow map[objects.ID]bool, live *reach.Set) error {
 				if first {
 					first = false
 					defer func() { there = do(w) }()

@@ -61,7 +61,7 @@ func TestCollectMany(t *testing.T) {
 	start := time.Now()
 	c, err := bucket.Open(b).Collect(t.Context(), bucket.CollectOptions{
 		Rewrite: 0.1,
-		Mark: func(_ context.Context, _ []objects.ID, _ func(objects.ID) bool, live *reach.Set) error {
+		Mark: func(_ context.Context, _ []objects.ID, _ map[objects.ID]bool, live *reach.Set) error {
 			for i := range n {
 				if isNeeded(i) {
 					live.Add(blob(i).ID())

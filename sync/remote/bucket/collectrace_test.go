@@ -123,7 +123,7 @@ func collectAll(t *testing.T, b remote.Bucket, o bucket.CollectOptions) (bucket.
 	}
 	defer db.Close()
 	r := bucket.Open(b)
-	o.Mark = func(ctx context.Context, tips []objects.ID, shallow func(objects.ID) bool, live *reach.Set) error {
+	o.Mark = func(ctx context.Context, tips []objects.ID, shallow map[objects.ID]bool, live *reach.Set) error {
 		_, err := transfer.FetchTrees(ctx, db, r, tips, live, transfer.Options{Shallow: shallow, Staged: true})
 		return err
 	}
