@@ -126,7 +126,7 @@ func tooBig(sum repo.Collected, o repo.CollectOptions) error {
 	if len(parts) > 0 {
 		text += ": " + strings.Join(parts, ", ") + " must stay"
 	}
-	if o.Grace > time.Second && sum.SizeAfter > sum.Plan.Bytes+o.MaxSize/10 {
+	if sum.Young > 0 && sum.SizeAfter-sum.Young <= o.MaxSize {
 		return withHint(errors.New(text), fmt.Sprintf("what nobody needs stays for %s: --grace 0 drops it now", o.Grace))
 	}
 	return withHint(errors.New(text), "delete tags, change gc.protected, commit what is staged or push what only this repository has")

@@ -81,22 +81,48 @@ func (r *Repo) Collect(ctx context.Context, o CollectOptions) (Collected, error)
 	if err != nil {
 		return Collected{}, err
 	}
-	c := &collector{repo: r, o: o, overhead: max(0, before.Bytes-before.Weight)}
 	sum := Collected{SizeBefore: before.Bytes}
-	if sum.Plan, err = c.makePlan(ctx); err != nil {
-		return sum, err
+	limit := o.MaxSize
+	for range 3 {
+		if err := r.collectOnce(ctx, o, &sum); err != nil || o.DryRun {
+			return sum, err
+		}
+		over := sum.SizeAfter - limit
+		if limit == 0 || over <= 0 || sum.Evicted == 0 || sum.Short > 0 || sum.Young >= over {
+			break
+		}
+		// What is packed anew can come out bigger than it was.
+		o.MaxSize = max(1, o.MaxSize-over-over/4)
 	}
-	c.tight = o.MaxSize > 0 && before.Bytes > o.MaxSize
-	if sum.Swept, err = c.run(ctx, sum.Plan); err != nil || o.DryRun {
-		sum.SizeAfter = before.Bytes - sum.Swept.Bytes
-		return sum, err
+	return sum, nil
+}
+
+// collectOnce makes a plan and carries it out, and adds what came of it to sum.
+func (r *Repo) collectOnce(ctx context.Context, o CollectOptions, sum *Collected) error {
+	before, err := r.DB.Usage()
+	if err != nil {
+		return err
+	}
+	c := &collector{repo: r, o: o, overhead: max(0, before.Bytes-before.Weight), tight: o.MaxSize > 0 && before.Bytes > o.MaxSize}
+	plan, err := c.makePlan(ctx)
+	if err != nil {
+		return err
+	}
+	swept, err := c.run(ctx, plan)
+	if sum.Plan != nil {
+		plan.Add(sum.Plan)
+		swept.Add(sum.Swept)
+	}
+	sum.Plan, sum.Swept = plan, swept
+	if sum.SizeAfter = before.Bytes - swept.Bytes; err != nil || o.DryRun {
+		return err
 	}
 	if err := r.DB.Consolidate(ctx); err != nil {
-		return sum, err
+		return err
 	}
 	after, err := r.DB.Usage()
 	sum.SizeAfter = after.Bytes
-	return sum, err
+	return err
 }
 
 // settleStages makes an end of folds that somebody did not come to the end of. Whether

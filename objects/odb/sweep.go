@@ -1,7 +1,6 @@
 package odb
 
 import (
-	"cmp"
 	"context"
 	"fmt"
 	"slices"
@@ -52,8 +51,17 @@ type Swept struct {
 	Objects   int   // dropped, chunks among them
 	Bytes     int64 // about what they took, compressed
 	Dead      int64 // bytes of what is left though nobody needs it
+	Young     int64 // bytes of what is left only because of the grace
 	Removed   int   // packs that are gone
 	Rewritten int   // of these, packs that were written anew
+}
+
+// Add adds what a sweep before dropped.
+func (s *Swept) Add(before Swept) {
+	s.Objects += before.Objects
+	s.Bytes += before.Bytes
+	s.Removed += before.Removed
+	s.Rewritten += before.Rewritten
 }
 
 // Sweep drops objects that nobody needs. It takes one pack after the other: at no
@@ -152,19 +160,35 @@ func (db *DB) Young(ctx context.Context, age time.Duration, known Set) ([]object
 
 // isLive reports whether a record of p must stay.
 func (w *sweeper) isLive(p *stored, id objects.ID, t pack.Type) bool {
+	return w.stateOf(p, id, t) != dead
+}
+
+// A state says whether a record must stay.
+type state uint8
+
+const (
+	dead state = iota
+	live
+	young // nobody needs it yet
+)
+
+func (w *sweeper) stateOf(p *stored, id objects.ID, t pack.Type) state {
 	switch {
 	case w.o.Live.Has(id), w.parts.Has(id), t == pack.Chunk && w.keepChunks, t == pack.Tree && w.keepTrees:
-		return true
+		return live
 	case w.o.Before != nil && (w.o.Before.Has(id) || w.before.Has(id)):
-		return false
+		return dead
+	case w.db.isOld(p, w.o.Grace):
+		return dead
 	}
-	return !w.db.isOld(p, w.o.Grace)
+	return young
 }
 
 // A census counts what is in a pack.
 type census struct {
 	objects, dead     int
 	bytes, deadStored int64 // compressed, with their places in the index
+	young             int64
 }
 
 func (w *sweeper) count(p *stored, x *pack.Index) (census, error) {
@@ -172,7 +196,11 @@ func (w *sweeper) count(p *stored, x *pack.Index) (census, error) {
 	raw := make([]int64, x.Blocks()) // dead bytes of each block, decompressed
 	for id, e := range x.All() {
 		c.objects++
-		if w.isLive(p, id, e.Type) {
+		switch w.stateOf(p, id, e.Type) {
+		case live:
+			continue
+		case young:
+			c.young += hit{p, x, e}.weight()
 			continue
 		}
 		c.dead++
@@ -212,6 +240,7 @@ func (w *sweeper) pack(ctx context.Context, p *stored) error {
 	w.db.suspect(p) // what a damaged index does not show would be lost
 	x = p.index.Load()
 	c, err := w.count(p, x)
+	w.sum.Young += c.young
 	switch {
 	case err != nil:
 		w.db.warn(fmt.Errorf("pack %s is left as it is: %w", p.base, err))
@@ -247,24 +276,24 @@ func (w *sweeper) drop(ctx context.Context, p *stored, c census) (dropped bool, 
 	if err := w.mark(ctx); err != nil { // most of it while others write
 		return false, err
 	}
-	var dead []objects.ID
+	var gone []objects.ID
 	fresh := &copied{}
 	if c.dead < c.objects {
-		if fresh, dead, err = w.copyLive(ctx, p); fresh == nil {
+		if fresh, gone, err = w.copyLive(ctx, p); fresh == nil {
 			return false, err
 		}
 		defer fresh.batch.Close()
 	} else {
 		for id := range p.index.Load().All() {
-			dead = append(dead, id)
+			gone = append(gone, id)
 		}
 	}
-	return w.exchange(ctx, p, fresh, dead)
+	return w.exchange(ctx, p, fresh, gone)
 }
 
 // copyLive makes a pack of what is not dead in p. It returns nil if p can't be
 // dealt with.
-func (w *sweeper) copyLive(ctx context.Context, p *stored) (fresh *copied, dead []objects.ID, err error) {
+func (w *sweeper) copyLive(ctx context.Context, p *stored) (fresh *copied, gone []objects.ID, err error) {
 	lock, err := durable.LockExclusive(ctx, w.db.mergeLock())
 	if err != nil {
 		return nil, nil, err
@@ -274,11 +303,11 @@ func (w *sweeper) copyLive(ctx context.Context, p *stored) (fresh *copied, dead 
 		return nil, nil, err
 	}
 	fresh, err = w.db.copyPacks(ctx, []*stored{p}, func(r indexedRecord) bool {
-		live := w.isLive(p, r.id, r.e.Type)
-		if !live {
-			dead = append(dead, r.id)
+		stays := w.isLive(p, r.id, r.e.Type)
+		if !stays {
+			gone = append(gone, r.id)
 		}
-		return live
+		return stays
 	})
 	if err != nil {
 		return nil, nil, err
@@ -293,7 +322,7 @@ func (w *sweeper) copyLive(ctx context.Context, p *stored) (fresh *copied, dead 
 	for _, o := range fresh.outs {
 		w.gone[o.name.String()] = true
 	}
-	return fresh, dead, nil
+	return fresh, gone, nil
 }
 
 // isThere reports whether a pack was not merged meanwhile. If it was, its objects are
@@ -306,7 +335,7 @@ func (w *sweeper) isThere(p *stored) (bool, error) {
 // exchange removes a pack of which a copy without dead objects is there, in a moment
 // in which nobody writes: who had seen one of them, and relied on it, has said so by
 // then.
-func (w *sweeper) exchange(ctx context.Context, p *stored, fresh *copied, dead []objects.ID) (dropped bool, err error) {
+func (w *sweeper) exchange(ctx context.Context, p *stored, fresh *copied, gone []objects.ID) (dropped bool, err error) {
 	lock, err := w.db.lockExclusive(ctx)
 	if err != nil {
 		return false, err
@@ -323,7 +352,7 @@ func (w *sweeper) exchange(ctx context.Context, p *stored, fresh *copied, dead [
 	if err := w.mark(ctx); err != nil {
 		return false, err
 	}
-	needed := slices.ContainsFunc(dead, func(id objects.ID) bool {
+	needed := slices.ContainsFunc(gone, func(id objects.ID) bool {
 		e, ok, err := p.index.Load().Find(&id)
 		return err != nil || !ok || w.isLive(p, id, e.Type)
 	})
@@ -351,104 +380,4 @@ func (w *sweeper) mark(ctx context.Context) error {
 		return err
 	}
 	return w.beneath(ctx, ids)
-}
-
-// beneath adds what some objects are made of: chunks of big blobs, bases of trees.
-func (w *sweeper) beneath(ctx context.Context, ids []objects.ID) error {
-	s, err := w.db.packs()
-	if err != nil {
-		return err
-	}
-	for _, p := range s.packs {
-		x, err := w.db.open(p)
-		if err != nil {
-			continue
-		}
-		var parts []indexedRecord
-		for _, id := range ids {
-			if e, ok, err := x.Find(&id); err == nil && ok && isMade(e.Type) {
-				parts = append(parts, indexedRecord{id, e})
-			}
-		}
-		if err := w.addParts(ctx, p, x, parts, w.parts); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// beneathAll is beneath for all that is live, and for what is in young packs: who
-// sends a blob in chunks leaves out those that are here.
-func (w *sweeper) beneathAll(ctx context.Context) error {
-	s, _, err := w.db.refresh(w.db.set.Load())
-	if err != nil {
-		return err
-	}
-	for _, p := range s.packs {
-		x, err := w.db.open(p)
-		if err != nil {
-			continue
-		}
-		var parts, before []indexedRecord
-		for id, e := range x.All() {
-			switch {
-			case !isMade(e.Type):
-			case w.isLive(p, id, e.Type):
-				parts = append(parts, indexedRecord{id, e})
-			case w.o.Before != nil && w.o.Before.Has(id):
-				before = append(before, indexedRecord{id, e})
-			}
-		}
-		if err := w.addParts(ctx, p, x, parts, w.parts); err != nil {
-			return err
-		}
-		if err := w.addParts(ctx, p, x, before, w.before); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// isMade reports whether a record is made of others.
-func isMade(t pack.Type) bool { return t == pack.Recipe || t == pack.Delta }
-
-// addParts adds to a set what records of one pack are made of. Each block is decoded
-// once.
-func (w *sweeper) addParts(ctx context.Context, p *stored, x *pack.Index, records []indexedRecord, to Set) error {
-	slices.SortFunc(records, func(a, b indexedRecord) int { return cmp.Compare(a.e.Record, b.e.Record) })
-	for _, r := range records {
-		if err := ctx.Err(); err != nil {
-			return err
-		}
-		record, b, err := w.db.record(hit{p, x, r.e})
-		if err == nil {
-			err = partsOf(to.Add, r.e.Type, record)
-			b.release()
-		}
-		if err == nil {
-			continue
-		}
-		w.db.warn(fmt.Errorf("pack %s: %s %s: what it is made of stays: %w", p.base, r.e.Type, r.id, err))
-		w.keepChunks = w.keepChunks || r.e.Type == pack.Recipe
-		w.keepTrees = w.keepTrees || r.e.Type == pack.Delta
-	}
-	return nil
-}
-
-func partsOf(add func(objects.ID) bool, t pack.Type, record []byte) error {
-	if t == pack.Delta {
-		d, err := pack.ParseDelta(record)
-		if err == nil {
-			add(d.Base)
-		}
-		return err
-	}
-	recipe, err := pack.ParseRecipe(record)
-	if err != nil {
-		return err
-	}
-	for i := range recipe.Len() {
-		add(recipe.Piece(i).ID)
-	}
-	return nil
 }

@@ -108,6 +108,27 @@ func (p *Plan) Evicts(entry objects.ID) bool { return p.evict.Has(entry) }
 // EvictsOf returns how many entries of a branch go.
 func (p *Plan) EvictsOf(branch refs.Name) int { return p.evicts[branch] }
 
+// Add adds to a plan what one before it dropped.
+func (p *Plan) Add(before *Plan) {
+	p.Evicted += before.Evicted
+	p.Dropped += before.Dropped
+	dropped := map[refs.Name]Branch{}
+	for _, b := range before.Branches {
+		dropped[b.Ref] = b
+	}
+	for i := range p.Branches {
+		b, d := &p.Branches[i], dropped[p.Branches[i].Ref]
+		b.EvictedEntries += d.EvictedEntries
+		b.DroppedCommits += d.DroppedCommits
+		b.DroppedBytes += d.DroppedBytes
+	}
+	for _, b := range before.Branches {
+		if b.Expired {
+			p.Branches = append(p.Branches, b)
+		}
+	}
+}
+
 // IsCut reports whether a commit's parents go.
 func (p *Plan) IsCut(commit objects.ID) bool { return p.cutSet[commit] }
 
