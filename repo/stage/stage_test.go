@@ -422,7 +422,7 @@ func TestNewerVersion(t *testing.T) {
 	appendTo(t, s, put("a", 1))
 	name := filepath.Join(dir, "main.journal")
 	data, _ := os.ReadFile(name)
-	data[7] = 2
+	data[7], data[8] = 2, data[8]^1 // or it would be our own with a damaged version
 	overwrite(t, name, data)
 	if err := s.Append(ctx, put("b", 1)); !errors.Is(err, stage.ErrNewer) {
 		t.Errorf("Append: %v", err)
