@@ -241,24 +241,27 @@ func (f *Files) DropJournal(ctx context.Context) (bool, error) {
 	return true, f.clearJournal()
 }
 
-// HeadNeighbour returns the branch that HEAD was meant to name, where it names none
-// that exists: one whose name differs in a single bit, as when a disk forgets it.
-func (f *Files) HeadNeighbour(ctx context.Context) (Name, bool) {
+// HeadNeighbours returns the branches that HEAD may have been meant to name, where it
+// names none that exists: those whose name differs in a single bit, as when a disk
+// forgets it, or of which the end is cut off.
+func (f *Files) HeadNeighbours(ctx context.Context) []Name {
 	data, err := os.ReadFile(filepath.Join(f.dir, "HEAD"))
-	if err != nil {
-		return "", false
+	if err != nil || len(data) == 0 {
+		return nil
 	}
 	if head, err := f.Head(ctx); err == nil {
 		if _, err := f.Get(ctx, head); !errors.Is(err, ErrNotFound) {
-			return "", false
+			return nil
 		}
 	}
+	var near []Name
 	for ref, err := range f.All(ctx, headsDir) {
-		if err == nil && bitsBetween(data, []byte("ref: "+string(ref.Name)+"\n")) == 1 {
-			return ref.Name, true
+		text := []byte("ref: " + string(ref.Name) + "\n")
+		if err == nil && (bitsBetween(data, text) == 1 || bytes.HasPrefix(text, data)) {
+			near = append(near, ref.Name)
 		}
 	}
-	return "", false
+	return near
 }
 
 // bitsBetween counts the bits in which two texts differ; many if they are not as

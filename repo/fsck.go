@@ -114,8 +114,8 @@ func (c *checker) shallow(ctx context.Context) error {
 func (c *checker) refs(ctx context.Context) error {
 	if head, err := c.repo.Refs.Head(ctx); err != nil {
 		c.problem("HEAD", "", err)
-	} else if near, ok := c.repo.Refs.HeadNeighbour(ctx); ok {
-		c.problem("HEAD", "", fmt.Errorf("it names %s, which does not exist, and differs in one bit from %s", head, near))
+	} else if near := c.repo.Refs.HeadNeighbours(ctx); len(near) > 0 {
+		c.problem("HEAD", "", fmt.Errorf("it names %s, which does not exist, and hardly differs from %s, which does", head, near[0]))
 	}
 	if err := c.repo.Refs.CheckJournal(ctx); err != nil {
 		c.problem("refs.journal", "", err)

@@ -47,10 +47,13 @@ type Repaired struct {
 //
 // Did is told of each step, and left of each problem that is left.
 func (r *Repo) Repair(ctx context.Context, o RepairOptions, did func(Repaired), left func(Problem)) (Checked, error) {
-	m := &mender{r: r, o: o, did: did, down: map[Donor]error{}, came: map[Donor]int{}, lost: map[objects.ID]bool{}}
+	m := &mender{
+		r: r, o: o, did: did,
+		down: map[Donor]error{}, came: map[Donor]int{}, lost: map[objects.ID]bool{}, hit: map[string]int{},
+	}
 	ctx = odb.Local(ctx) // who is asked, and for what, is decided here
 	for _, part := range []func(context.Context) error{
-		m.heads, m.packs, m.shallow, m.bring, m.refs, m.takeOut, m.stages, m.cut, m.logs,
+		m.heads, m.packs, m.shallow, m.bring, m.refs, m.stages, m.takeOut, m.cut, m.logs,
 	} {
 		if err := part(ctx); err != nil {
 			return Checked{}, err
@@ -76,9 +79,10 @@ type mender struct {
 	o   RepairOptions
 	did func(Repaired)
 
-	down map[Donor]error    // those that could not be asked
-	came map[Donor]int      // how many objects came
+	down map[Donor]error     // those that could not be asked
+	came map[Donor]int       // how many objects came
 	lost map[objects.ID]bool // what no donor has
+	hit  map[string]int      // how many objects are damaged in a pack
 
 	holes *holes // made when all is fetched
 }
@@ -101,16 +105,11 @@ func (m *mender) heads(ctx context.Context) error {
 			m.done("refs.journal", "removed: nobody could read it; refs that were to move together may have moved in part")
 		}
 	}
-	head, err := m.r.Refs.Head(ctx)
-	near, ok := m.r.Refs.HeadNeighbour(ctx)
-	switch {
-	case ok:
-		head = near
-	case err == nil:
+	near := m.r.Refs.HeadNeighbours(ctx)
+	if _, err := m.r.Refs.Head(ctx); err == nil && len(near) == 0 {
 		return nil
-	default:
-		head = m.someHead(ctx)
 	}
+	head := m.someHead(ctx, near)
 	if err := m.r.Refs.SetHead(ctx, head); err != nil {
 		return err
 	}
@@ -118,18 +117,19 @@ func (m *mender) heads(ctx context.Context) error {
 	return nil
 }
 
-// someHead returns the default branch of a repository that does not say which it is.
-func (m *mender) someHead(ctx context.Context) refs.Name {
-	var branches []refs.Name
-	for ref, err := range m.r.Refs.All(ctx, "refs/heads/") {
-		if err == nil || ref.Name != "" {
-			branches = append(branches, ref.Name)
+// someHead returns the default branch of a repository that does not say which it is:
+// one of near, if there are any.
+func (m *mender) someHead(ctx context.Context, near []refs.Name) refs.Name {
+	usual := refs.Branch(DefaultBranch)
+	if len(near) == 0 {
+		for ref := range m.r.Refs.All(ctx, "refs/heads/") {
+			near = append(near, ref.Name)
 		}
 	}
-	if len(branches) == 1 {
-		return branches[0]
+	if slices.Contains(near, usual) || len(near) == 0 || near[0] == "" {
+		return usual
 	}
-	return refs.Branch(DefaultBranch)
+	return near[0]
 }
 
 // packs finds what is damaged in packs, fetches what is lost with it, and leaves
@@ -142,6 +142,9 @@ func (m *mender) packs(ctx context.Context) error {
 		switch {
 		case p.Pack != "":
 			bad = append(bad, p.Pack)
+			if !p.ID.IsZero() {
+				m.hit[p.Pack]++
+			}
 		case !p.ID.IsZero():
 			made = append(made, p.ID)
 		}
@@ -186,7 +189,11 @@ func (m *mender) mend(ctx context.Context, packs []string, drop func(objects.ID)
 		case p.Index:
 			m.done("packs", "pack %s: its index is made anew", p.Pack)
 		default:
-			m.done("packs", "pack %s: rewritten with all that is good in it, without %s", p.Pack, counted(len(p.Dropped), "damaged object"))
+			what := "rewritten with all that is good in it"
+			if n := max(len(p.Dropped), m.hit[p.Pack]); n > 0 {
+				what += ", without " + counted(n, "damaged object")
+			}
+			m.done("packs", "pack %s: %s", p.Pack, what)
 		}
 	}
 	for _, name := range packs { // whoever met a damaged index has made it anew
@@ -446,7 +453,7 @@ func (m *mender) setBack(ctx context.Context, ref refs.Ref) error {
 	}
 	err = m.r.Refs.SetBack(ctx, ref.Name, ref.ID, to, "fsck: set back, as "+what)
 	if err == nil {
-		m.done(where, "%s: it is at %s now, the newest of its earlier values that is here", what, to.Short())
+		m.done(where, "%s: it is at %s now, the newest value known that is here", what, to.Short())
 	}
 	return passed(err)
 }
@@ -460,7 +467,8 @@ func passed(err error) error {
 	return err
 }
 
-// earlier returns the newest value of a ref that is here.
+// earlier returns the newest value of a ref that is here. Where no reflog says what it
+// was, a branch is where it was at a remote.
 func (m *mender) earlier(ctx context.Context, ref refs.Ref) (objects.ID, bool, error) {
 	if near, ok := m.r.neighbour(ctx, ref.ID); ok && !ref.ID.IsZero() {
 		return near, true, nil // a digit of it is damaged
@@ -476,6 +484,14 @@ func (m *mender) earlier(ctx context.Context, ref refs.Ref) (objects.ID, bool, e
 			}
 		}
 	}
+	if ref.Name.IsBranch() {
+		for there, err := range m.r.Refs.All(ctx, "refs/remotes/") {
+			_, branch, _ := strings.Cut(strings.TrimPrefix(string(there.Name), "refs/remotes/"), "/")
+			if _, ok := m.readable(ctx, there.ID, ref.Name); err == nil && ok && branch == ref.Name.Short() {
+				return there.ID, true, nil
+			}
+		}
+	}
 	return objects.ID{}, false, nil
 }
 
@@ -484,7 +500,8 @@ func (m *mender) hasRoot(ctx context.Context, tree objects.ID) bool {
 	return err == nil || m.holes.isPromised(tree)
 }
 
-// takeOut takes entries out of branches that are not whole, as a commit on each.
+// takeOut takes entries out of branches that are not whole, as a commit on each. It
+// follows the newest commits that are whole: those between would have to be cut off.
 func (m *mender) takeOut(ctx context.Context) error {
 	if m.isUnsure() {
 		return nil
@@ -514,7 +531,11 @@ func (m *mender) takeOutOf(ctx context.Context, branch refs.Name) error {
 		if err != nil || len(edits) == 0 {
 			return err
 		}
-		commit, err := m.r.commitWithout(ctx, branch, tip, root, edits)
+		parents, err := m.wholeBefore(ctx, tip)
+		if err != nil {
+			return err
+		}
+		commit, err := m.r.commitWithout(ctx, branch, tip, root, parents, edits)
 		if errors.As(err, new(*refs.ConflictError)) && try < tries {
 			continue // somebody committed meanwhile
 		}
@@ -525,8 +546,53 @@ func (m *mender) takeOutOf(ctx context.Context, branch refs.Name) error {
 	}
 }
 
+// wholeBefore returns the newest commits before tip, which is not whole, that are:
+// what stands between nobody could push any more.
+func (m *mender) wholeBefore(ctx context.Context, tip objects.ID) ([]objects.ID, error) {
+	shallow, err := m.r.Shallow()
+	if err != nil {
+		return nil, err
+	}
+	var whole []objects.ID
+	seen := new(reach.Set)
+	for queue := []objects.ID{tip}; len(queue) > 0; queue = queue[1:] {
+		c, err := objects.ReadCommit(ctx, m.r.DB, queue[0])
+		if err != nil || shallow[queue[0]] {
+			if ctx.Err() != nil {
+				return nil, ctx.Err()
+			}
+			continue
+		}
+		for _, p := range c.Parents {
+			if !seen.Add(p) {
+				continue
+			}
+			ok, err := m.isWholeCommit(ctx, p)
+			switch {
+			case err != nil:
+				return nil, err
+			case ok:
+				whole = append(whole, p)
+			default:
+				queue = append(queue, p)
+			}
+		}
+	}
+	return m.newestOf(ctx, whole), nil
+}
+
+// newestOf drops the commits that others of them descend from.
+func (m *mender) newestOf(ctx context.Context, commits []objects.ID) []objects.ID {
+	return slices.DeleteFunc(slices.Clone(commits), func(id objects.ID) bool {
+		return slices.ContainsFunc(commits, func(other objects.ID) bool {
+			base, err := m.r.MergeBase(ctx, id, other)
+			return other != id && err == nil && base == id
+		})
+	})
+}
+
 // commitWithout commits root without what edits take out.
-func (r *Repo) commitWithout(ctx context.Context, branch refs.Name, tip, root objects.ID, edits []trees.Edit) (objects.ID, error) {
+func (r *Repo) commitWithout(ctx context.Context, branch refs.Name, tip, root objects.ID, parents []objects.ID, edits []trees.Edit) (objects.ID, error) {
 	b, err := r.DB.NewBatch(ctx, odb.BatchOptions{})
 	if err != nil {
 		return objects.ID{}, err
@@ -543,7 +609,7 @@ func (r *Repo) commitWithout(ctx context.Context, branch refs.Name, tip, root ob
 	}
 	subject := "Take out " + counted(len(edits), "damaged entry")
 	message := subject + "\n\nThey could not be had again.\n\n" + strings.Join(lostLines(edits), "\n") + "\n"
-	commit, err := r.putCommit(b, tree, parents(tip), r.withProvenance(message))
+	commit, err := r.putCommit(b, tree, parents, r.withProvenance(message))
 	if err != nil {
 		return objects.ID{}, err
 	}

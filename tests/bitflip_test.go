@@ -107,8 +107,11 @@ func newFlipCache(t *testing.T) cache {
 func (c cache) place(t *testing.T, r *rand.Rand) (file string, bit int64) {
 	t.Helper()
 	files, err := filepath.Glob(filepath.Join(c.repo(), flippable[r.IntN(len(flippable))]))
-	if err != nil || len(files) == 0 {
-		t.Fatalf("nothing to flip: %v", err)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(files) == 0 { // gone, or rewritten
+		return c.place(t, r)
 	}
 	file = files[r.IntN(len(files))]
 	bit = r.Int64N(8 * size(t, file))
@@ -174,7 +177,7 @@ func (c cache) readFlipped(t *testing.T, file string, all bool) {
 		c.readValue(t, []string{"get", key}, values, all)
 	}
 	c.readValue(t, []string{"get", "v1:small"}, []string{"first\n"}, all)
-	c.readValue(t, []string{"get", "again"}, []string{"staged again\n"}, all && !strings.HasPrefix(file, "stage/"))
+	c.readValue(t, []string{"get", "again"}, []string{"staged again\n"}, all && !isStaged(file))
 	to := filepath.Join(test.Dir(t), "restored")
 	r := run(c.repo(), "restore", "tree", "--to", to)
 	c.answered(t, r, all)
@@ -186,6 +189,45 @@ func (c cache) readFlipped(t *testing.T, file string, all bool) {
 	}
 	for _, args := range [][]string{{"log"}, {"ls", "-R", "-l"}, {"stats"}, {"reflog"}} {
 		c.answered(t, run(c.repo(), args...), all)
+	}
+}
+
+// isStaged reports whether a file holds what no remote has.
+func isStaged(file string) bool {
+	return strings.HasPrefix(file, "stage/") || strings.HasPrefix(filepath.Base(file), "new-")
+}
+
+// TestRepairsDamage damages files in worse ways, several at once: fsck --repair makes
+// all of it whole with the help of a remote.
+func TestRepairsDamage(t *testing.T) {
+	alone(t)
+	c := newFlipCache(t)
+	kept := keepFiles(t, c.repo())
+	for i := range count(t, 300) {
+		t.Run(fmt.Sprint(i), func(t *testing.T) {
+			r := rand.New(rand.NewPCG(2, uint64(i)))
+			staged := ""
+			for range 1 + r.IntN(4) {
+				file, _ := c.place(t, r)
+				d := damages[r.IntN(len(damages))]
+				path := filepath.Join(c.repo(), file)
+				if d.name == "gone" && (file == "config" || strings.HasPrefix(file, "refs/")) || size(t, path) == 0 {
+					continue // that is another repository, or none
+				}
+				t.Logf("%s %s", d.name, file)
+				if d.do(t, path, r); isStaged(file) {
+					staged = file
+				}
+			}
+			if r := run(c.repo(), "fsck", "--repair", c.work("..", "origin")); r.code != done {
+				t.Fatalf("%v", r)
+			}
+			if r := run(c.repo(), "fsck"); r.code != done {
+				t.Fatalf("after it: %v", r)
+			}
+			c.readFlipped(t, staged, true)
+		})
+		kept.restore(t)
 	}
 }
 

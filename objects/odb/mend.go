@@ -16,7 +16,7 @@ import (
 type Mended struct {
 	Pack    string       // its file name without extension, as it was
 	Index   bool         // all of it was good: only its index was made anew
-	Dropped []objects.ID // what its index had and is in no good state there
+	Dropped []objects.ID // what its index had, as it was then, and is in no good state there
 	Err     error        // why it was left as it is
 }
 
