@@ -278,7 +278,7 @@ func (x *Index) BlockOf(record uint32) (n int, err error) {
 func (x *Index) All() iter.Seq2[objects.ID, Entry] {
 	return func(yield func(objects.ID, Entry) bool) {
 		for i := range x.n {
-			id, e, err := x.at(i)
+			id, e, err := x.At(i)
 			if err != nil || !yield(id, e) {
 				return
 			}
@@ -286,7 +286,8 @@ func (x *Index) All() iter.Seq2[objects.ID, Entry] {
 	}
 }
 
-func (x *Index) at(i int) (id objects.ID, e Entry, err error) {
+// At returns the id that is the i-th in their order, from 0 on.
+func (x *Index) At(i int) (id objects.ID, e Entry, err error) {
 	defer guard(debug.SetPanicOnFault(true), &err)
 	id, e = x.id(i), x.entry(i)
 	runtime.KeepAlive(x)
