@@ -527,6 +527,7 @@ func (m *mender) takeOutOf(ctx context.Context, branch refs.Name) error {
 		if err != nil {
 			return err
 		}
+		clear(m.holes.broken) // it may have been put again meanwhile
 		edits, err := m.holes.edits(ctx, "", root)
 		if err != nil || len(edits) == 0 {
 			return err
@@ -646,16 +647,15 @@ func (m *mender) stages(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	here := newHoles(m.r.DB, nil)
 	for _, branch := range branches {
-		if err := m.stage(ctx, branch, here); err != nil {
+		if err := m.stage(ctx, branch); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func (m *mender) stage(ctx context.Context, branch string, here *holes) error {
+func (m *mender) stage(ctx context.Context, branch string) error {
 	damaged := ""
 	name := refs.Branch(branch)
 	s := stage.Open(m.r.path("stage"), branch, stage.Options{
@@ -666,6 +666,7 @@ func (m *mender) stage(ctx context.Context, branch string, here *holes) error {
 	if err != nil {
 		return nil // it is left
 	}
+	here := newHoles(m.r.DB, nil)
 	keep := func(r stage.Record) bool {
 		if r.ID.IsZero() || m.isUnsure() {
 			return true
@@ -677,6 +678,7 @@ func (m *mender) stage(ctx context.Context, branch string, here *holes) error {
 	if damaged == "" && !slices.ContainsFunc(records, func(r stage.Record) bool { return !keep(r) }) {
 		return nil
 	}
+	here = newHoles(m.r.DB, nil) // what was missing may have been put meanwhile
 	dropped, err := s.Mend(ctx, keep)
 	if err != nil {
 		return err
@@ -817,6 +819,9 @@ func (m *mender) logs(ctx context.Context) error {
 func (r *Repo) neighbour(ctx context.Context, id objects.ID) (objects.ID, bool) {
 	ctx = odb.Local(ctx)
 	ids := []objects.ID{id}
+	if missing, err := r.DB.Missing(ctx, ids); err != nil || len(missing) == 0 {
+		return objects.ID{}, false
+	}
 	for i := range id {
 		for x := byte(1); x < 16; x++ {
 			low, high := id, id

@@ -2,6 +2,7 @@ package odb_test
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"os"
 	"path/filepath"
@@ -150,3 +151,66 @@ func TestKeepWhole(t *testing.T) {
 		t.Errorf("afterwards: %v", p)
 	}
 }
+
+// mendAll is an interruption of Mend: packs whose end is damaged, and one that has
+// something to drop, are written anew. What is good is there all the time.
+func mendAll(t *testing.T) test.Case {
+	const batches = 4
+	drop := objects.Sum(objects.Blob, bodies(1)[2])
+	mend := func(dir string) error {
+		db, err := odb.Open(dir, odb.Options{})
+		if err != nil {
+			return err
+		}
+		defer db.Close()
+		names, err := filepath.Glob(filepath.Join(dir, "*.pack"))
+		if err != nil {
+			return err
+		}
+		for i, name := range names {
+			names[i] = strings.TrimSuffix(filepath.Base(name), ".pack")
+		}
+		did, err := db.Mend(context.Background(), names, func(id objects.ID) bool { return id == drop })
+		for _, d := range did {
+			err = errors.Join(err, d.Err)
+		}
+		return err
+	}
+	return test.Case{
+		Max: test.Count(t, 200),
+		Setup: func(dir string) error {
+			err := setup(batches, odb.Durable)(dir)
+			names, _ := filepath.Glob(filepath.Join(dir, "*.pack"))
+			for _, name := range names[:2] {
+				test.FlipBit(t, name, -1)
+			}
+			return err
+		},
+		Act: mend,
+		Check: func(t *testing.T, dir string, err error) {
+			for again := range 2 {
+				db := open(t, dir)
+				for n := range batches {
+					for _, body := range bodies(n) {
+						if id := objects.Sum(objects.Blob, body); id != drop {
+							check(t, db, objects.Blob, body)
+						}
+					}
+					check(t, db, objects.Tree, tree(100, n))
+				}
+				if again == 1 || err == nil {
+					if p := verify(t, db); len(p) > 0 {
+						t.Errorf("verify: %v", p)
+					}
+				}
+				if err := mend(dir); err != nil {
+					t.Error(err)
+				}
+			}
+		},
+	}
+}
+
+func TestFaultsAtMend(t *testing.T)   { mendAll(t).EveryStep(t) }
+func TestPowerCutAtMend(t *testing.T) { mendAll(t).PowerCut(t) }
+func TestKillAtMend(t *testing.T)     { mendAll(t).Kill(t) }

@@ -130,6 +130,9 @@ func (v *verifier) checkPack(ctx context.Context, p *stored) error {
 		if errors.As(err, new(*pack.VersionError)) {
 			return err
 		}
+		if _, gone := os.Stat(p.path + packExt); errors.Is(gone, fs.ErrNotExist) {
+			return gone // merged meanwhile
+		}
 		if !p.isForeign() { // else the power was cut before it came to the disk
 			v.problem(Problem{Pack: p.base, Err: err})
 		}
