@@ -215,6 +215,9 @@ func (m *mender) dropBroken(ctx context.Context, made []objects.ID) error {
 	if broken, err = m.unreadable(ctx, broken); err != nil || len(broken) == 0 {
 		return err
 	}
+	if m.isUnsure() {
+		return nil // its parts may come later, and the list of them is good
+	}
 	drop := map[objects.ID]bool{}
 	for _, id := range broken {
 		drop[id], m.lost[id] = true, true
