@@ -207,7 +207,10 @@ func (m *mending) replace(b *Batch) error {
 	}
 	// If only its ends were damaged, the new one is called as the old one was.
 	if !slices.ContainsFunc(outs, func(o *output) bool { return o.path(d) == m.p.path }) {
-		m.db.remove(m.p)
+		if err := durable.Remove(m.p.path + packExt); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+		_ = durable.Remove(m.p.path + indexExt) // alone it says nothing
 	}
 	m.p.forget()
 	return nil
