@@ -80,7 +80,7 @@ func verbs() []verb {
 		{name: "gc", build: gcCommand},
 		{name: "init", build: initCommand},
 		{name: "config", build: configCommand, words: configWords},
-		{name: "fsck", build: fsckCommand},
+		{name: "fsck", build: fsckCommand, words: donorWords},
 		{name: "export", build: exportCommand},
 		{name: "completion", build: completionCommand, words: shellWords},
 		{name: "version", build: versionCommand},

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"sync"
 	"syscall"
 	"time"
 )
@@ -29,6 +30,8 @@ type session struct {
 	terminal bool   // standard output is a person's
 	meter    *meter // what progress shows now, or nil
 	closers  []func() error
+
+	warning sync.Mutex // held while a line is written to err: those who read at once warn at once
 }
 
 func newSession(streams Streams) *session {
@@ -95,6 +98,8 @@ func (s *session) say(format string, args ...any) {
 
 // warn tells on standard error what went wrong without stopping the command.
 func (s *session) warn(format string, args ...any) {
+	s.warning.Lock()
+	defer s.warning.Unlock()
 	s.meter.clear()
 	fmt.Fprintf(s.err, "%s%s: warning: %s\n", programName, prefix(s.verb), harmless(fmt.Sprintf(format, args...)))
 }
@@ -102,6 +107,8 @@ func (s *session) warn(format string, args ...any) {
 // detail tells on standard error what --verbose asks for.
 func (s *session) detail(format string, args ...any) {
 	if s.verbose {
+		s.warning.Lock()
+		defer s.warning.Unlock()
 		s.meter.clear()
 		fmt.Fprintln(s.err, harmless(fmt.Sprintf(format, args...)))
 	}

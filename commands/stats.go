@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"maps"
 	"slices"
-	"sync"
 	"text/tabwriter"
 	"time"
 
@@ -16,12 +15,14 @@ import (
 	"github.com/cache-tool/cache-tool/objects/entry"
 	"github.com/cache-tool/cache-tool/objects/odb"
 	"github.com/cache-tool/cache-tool/objects/reach"
-	"github.com/cache-tool/cache-tool/objects/trees"
+	"github.com/cache-tool/cache-tool/refs"
 	"github.com/cache-tool/cache-tool/repo"
 	"github.com/cache-tool/cache-tool/repo/action"
 )
 
 func statsCommand(s *session) *cli.Command {
+	var by cli.StringSlice
+	var o statsOptions
 	return &cli.Command{
 		Name:     "stats",
 		Category: categoryLook,
@@ -29,28 +30,58 @@ func statsCommand(s *session) *cli.Command {
 		Description: text(`
 Shows the entries of the current branch by kind; what all versions of all entries
 that history has would take as plain files, what is left of that when everything is
-stored once, and when it is compressed; and how often the last runs hit.`, `
-cache-tool stats`),
+stored once, cut into chunks and compressed; and how often the last runs hit.
+
+--by branch shows what each branch takes, and what of it no other has; --by client
+and --by age the versions of each client's entries, and those that were made at about
+the same time; --by day the runs of each day. --largest and --unused look at the
+entries of the current branch. Which entries are used the log of runs tells, of
+those that "run" made: it has the last 30,000 or so.`, `
+cache-tool stats
+cache-tool stats --by client --by day --largest 10`),
+		Flags: []cli.Flag{
+			&cli.StringSliceFlag{Name: "by", Usage: "show more: branch, client, age or day", Destination: &by},
+			&cli.IntFlag{Name: "largest", Usage: "show the `N` largest entries", Destination: &o.largest, DefaultText: "none"},
+			boolFlag(&o.unused, "show entries that were never used", "unused"),
+		},
 		Action: func(c *cli.Context) error {
 			if err := arguments(c, 0, 0); err != nil {
 				return err
+			}
+			o.by = map[string]bool{}
+			for _, word := range by.Value() {
+				if !slices.Contains([]string{"branch", "client", "age", "day"}, word) {
+					return usagef("--by %s: want branch, client, age or day", shown(word))
+				}
+				o.by[word] = true
+			}
+			if o.largest < 0 {
+				return usagef("--largest %d: want a number of entries", o.largest)
 			}
 			r, err := s.open(c.Context)
 			if err != nil {
 				return err
 			}
-			st := &stats{Repository: r.Dir, Entries: []kindStats{}}
-			for _, gather := range []func(context.Context, *session, *repo.Repo) error{st.entries, st.objects, st.versions, st.runs} {
-				if err := gather(c.Context, s, r); err != nil {
+			st := &stats{Repository: r.Dir, Entries: []kindStats{}, s: s, r: r, o: o, now: time.Now()}
+			ctx := odb.Local(c.Context) // nothing is fetched to be counted
+			for _, gather := range []func(context.Context) error{st.refs, st.entries, st.objects, st.versions, st.runs, st.branches} {
+				if err := gather(ctx); err != nil {
 					return err
 				}
 			}
 			if s.json {
 				return s.answer(st)
 			}
-			return st.print(s)
+			return st.print()
 		},
 	}
+}
+
+// statsOptions say what is shown besides what is always shown.
+type statsOptions struct {
+	by      map[string]bool
+	largest int
+	unused  bool
 }
 
 // stats are what the command shows.
@@ -64,19 +95,200 @@ type stats struct {
 	Objects map[string]int `json:"objects"` // how many of each kind
 	Packs   int            `json:"packs"`
 
-	Versions     int     `json:"versions"`     // of entries, in all of history
-	OriginalSize int64   `json:"originalSize"` // of their files, each counted wherever it stands
-	UniqueSize   int64   `json:"uniqueSize"`   // of the blobs and chunks that are stored, before compression
-	StoredSize   int64   `json:"storedSize"`   // of the packs and their indexes
+	Versions     int     `json:"versions"`         // of entries, in all of history
+	OriginalSize int64   `json:"originalSize"`     // of their files, each counted wherever it stands
+	DistinctSize int64   `json:"distinctSize"`     // of the files that are stored, each content once
+	UniqueSize   int64   `json:"uniqueSize"`       // of the blobs and chunks that are stored, before compression
+	StoredSize   int64   `json:"storedSize"`       // of the packs and their indexes
+	Compressed   int64   `json:"compressionSaves"` // bytes, of all that is in packs
 	Dedup        float64 `json:"dedup,omitempty"`
 	Compression  float64 `json:"compression,omitempty"`
 
 	Runs *runStats `json:"runs,omitempty"`
+
+	ByBranch []branchStats  `json:"byBranch,omitempty"`
+	ByClient []versionStats `json:"byClient,omitempty"`
+	ByAge    []versionStats `json:"byAge,omitempty"`
+	ByDay    []dayStats     `json:"byDay,omitempty"`
+	Largest  []entryStats   `json:"largest,omitempty"`
+	Unused   *unusedStats   `json:"unused,omitempty"`
+
+	s    *session
+	r    *repo.Repo
+	o    statsOptions
+	now  time.Time
+	tips map[refs.Name]objects.ID // commits of branches and tags
 }
 
 type kindStats struct {
 	Kind    entry.Kind `json:"kind"`
 	Entries int        `json:"entries"`
+}
+
+// warn tells of what could not be counted; what a lazy repository lacks is no matter.
+func (st *stats) warn(format string, args ...any) {
+	if !st.r.IsLazy() {
+		st.s.warn(format, args...)
+	}
+}
+
+func (st *stats) refs(ctx context.Context) error {
+	st.tips = map[refs.Name]objects.ID{}
+	for ref, err := range st.r.Refs.All(ctx, "refs/") {
+		if err != nil {
+			st.warn("%v", err)
+			continue
+		}
+		id := ref.ID
+		if ref.Name.IsTag() {
+			st.Tags++
+			if tag, err := objects.ReadTag(ctx, st.r.DB, id); err == nil {
+				id = tag.Object
+			}
+		} else if ref.Name.IsBranch() {
+			st.Branches++
+		}
+		st.tips[ref.Name] = id
+	}
+	return nil
+}
+
+// entries counts those of the current branch, and weighs them if that is asked for.
+func (st *stats) entries(ctx context.Context) error {
+	branch, err := st.s.branch(ctx, st.r)
+	if err != nil {
+		return err
+	}
+	st.Branch = branch.Short()
+	uses, err := st.uses()
+	if err != nil {
+		return err
+	}
+	counts := map[entry.Kind]int{}
+	err = st.eachEntry(ctx, branch, func(all []fan) error {
+		for _, f := range all {
+			counts[f.kind]++
+		}
+		if st.o.largest == 0 && uses == nil {
+			return nil
+		}
+		return st.weighEach(ctx, all, uses)
+	})
+	for kind, n := range counts {
+		st.Entries = append(st.Entries, kindStats{kind, n})
+	}
+	slices.SortFunc(st.Entries, func(a, b kindStats) int { return cmp.Compare(a.Kind, b.Kind) })
+	return err
+}
+
+// eachEntry calls fn with some entries of a branch at a time, the stage over the branch.
+func (st *stats) eachEntry(ctx context.Context, branch refs.Name, fn func([]fan) error) error {
+	records, err := st.r.Staged(ctx, branch)
+	if err != nil {
+		return err
+	}
+	var staged []fan
+	hidden := make(map[string]bool, len(records))
+	for _, record := range records {
+		hidden[record.Path] = true
+		if kind, _, err := entry.ParsePath(record.Path); err == nil && !record.ID.IsZero() {
+			staged = append(staged, fan{id: record.ID, kind: kind, path: record.Path})
+		}
+	}
+	_, root, err := st.r.Tip(ctx, branch)
+	if err != nil {
+		return err
+	}
+	w := fanWalk{db: st.r.DB, warn: st.warn, paths: len(hidden) > 0 || st.o.largest > 0 || st.o.unused}
+	w.entries = func(all []fan) error {
+		return fn(slices.DeleteFunc(all, func(f fan) bool { return hidden[f.path] }))
+	}
+	if !root.IsZero() && root != objects.EmptyTree {
+		if err := w.walk(ctx, []fan{{id: root}}); err != nil {
+			return err
+		}
+	}
+	return fn(staged)
+}
+
+func (st *stats) objects(ctx context.Context) error {
+	census, err := st.r.DB.Count(ctx)
+	if err != nil {
+		return err
+	}
+	st.Objects = map[string]int{}
+	for kind, n := range census.Objects {
+		st.Objects[kind.String()] = n
+	}
+	if census.Chunks > 0 {
+		st.Objects["chunk"] = census.Chunks
+	}
+	st.DistinctSize, st.UniqueSize, st.Compressed = census.Blobs, census.Pieces, census.Saved
+	usage, err := st.r.DB.Usage()
+	st.Packs, st.StoredSize = usage.Packs, usage.Bytes
+	return err
+}
+
+// versions adds up the files of every entry that any commit of any branch or tag
+// brought in, and of those that are staged.
+func (st *stats) versions(ctx context.Context) error {
+	var roots []fan
+	for c, err := range st.r.Log(ctx, slices.Collect(maps.Values(st.tips))...) {
+		if err != nil {
+			return err
+		}
+		roots = append(roots, fan{id: c.Tree, when: c.Committer.When.Unix()})
+	}
+	slices.Reverse(roots) // the oldest first: it is when an entry came in
+	groups := newVersionGroups(st.now)
+	weigher := &weigher{db: st.r.DB, warn: st.warn}
+	add := func(all []fan) error {
+		for _, f := range all {
+			group := groups.of(f)
+			if group == len(weigher.sums) {
+				weigher.sums = append(weigher.sums, 0)
+			}
+			if err := weigher.add(ctx, group, f.id); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	w := fanWalk{db: st.r.DB, seen: new(reach.Set), warn: st.warn, entries: add}
+	if err := w.walk(ctx, roots); err != nil {
+		return err
+	}
+	if err := st.stagedVersions(ctx, w.seen, add); err != nil {
+		return err
+	}
+	if err := weigher.weigh(ctx); err != nil {
+		return err
+	}
+	st.Versions, st.OriginalSize = groups.show(st, weigher.sums)
+	if st.UniqueSize > 0 && st.StoredSize > 0 {
+		st.Dedup = float64(st.OriginalSize) / float64(st.UniqueSize)
+		st.Compression = float64(st.UniqueSize) / float64(st.StoredSize)
+	}
+	return nil
+}
+
+func (st *stats) stagedVersions(ctx context.Context, seen *reach.Set, add func([]fan) error) error {
+	branch, err := st.s.branch(ctx, st.r)
+	if err != nil {
+		return err
+	}
+	records, err := st.r.Staged(ctx, branch)
+	if err != nil {
+		return err
+	}
+	var all []fan
+	for _, record := range records {
+		kind, _, err := entry.ParsePath(record.Path)
+		if err == nil && !record.ID.IsZero() && seen.Add(record.ID) {
+			all = append(all, fan{id: record.ID, kind: kind, when: st.now.Unix()})
+		}
+	}
+	return add(all)
 }
 
 type runStats struct {
@@ -88,212 +300,44 @@ type runStats struct {
 	Saved    float64   `json:"savedSeconds"` // what the commands took that did not have to run
 }
 
-func (st *stats) entries(ctx context.Context, s *session, r *repo.Repo) error {
-	branch, err := s.branch(ctx, r)
+// add counts a run.
+func (r *runStats) add(run action.Ran) {
+	switch run.Outcome {
+	case action.Hit:
+		r.Hits++
+		r.Saved += max(0, run.Command-run.Took).Seconds()
+	case action.Miss:
+		r.Misses++
+	default:
+		r.Uncached++
+	}
+	r.HitRate = float64(r.Hits) / float64(r.Hits+r.Misses+r.Uncached)
+}
+
+func (r *runStats) saved() time.Duration {
+	return time.Duration(r.Saved * float64(time.Second)).Round(time.Millisecond)
+}
+
+func (st *stats) runs(context.Context) error {
+	runs, err := action.Log(st.r.Dir)
 	if err != nil {
-		return err
-	}
-	st.Branch = branch.Short()
-	counts := map[entry.Kind]int{}
-	for found, err := range r.Entries(ctx, branch, "") {
-		if err != nil {
-			return err
-		}
-		counts[found.Kind]++
-	}
-	for kind, n := range counts {
-		st.Entries = append(st.Entries, kindStats{kind, n})
-	}
-	slices.SortFunc(st.Entries, func(a, b kindStats) int { return cmp.Compare(a.Kind, b.Kind) })
-	return nil
-}
-
-func (st *stats) objects(ctx context.Context, s *session, r *repo.Repo) error {
-	st.Objects = map[string]int{}
-	for info, err := range r.DB.All(ctx) {
-		if err != nil {
-			s.warn("%v", err)
-			continue
-		}
-		kind := "chunk"
-		if info.Kind != 0 {
-			kind = info.Kind.String()
-		}
-		st.Objects[kind]++
-		if (info.Kind == objects.Blob || info.Kind == 0) && !info.Chunked {
-			st.UniqueSize += info.Size
-		}
-	}
-	usage, err := r.DB.Usage()
-	st.Packs, st.StoredSize = usage.Packs, usage.Bytes
-	return err
-}
-
-// versions adds up the files of every entry that any commit of any branch or tag
-// brought in, and of those that are staged.
-func (st *stats) versions(ctx context.Context, s *session, r *repo.Repo) error {
-	var tips []objects.ID
-	for ref, err := range r.Refs.All(ctx, "refs/") {
-		if err != nil {
-			s.warn("%v", err)
-			continue
-		}
-		id := ref.ID
-		if ref.Name.IsTag() {
-			st.Tags++
-			if tag, err := objects.ReadTag(ctx, r.DB, id); err == nil {
-				id = tag.Object
-			}
-		} else if ref.Name.IsBranch() {
-			st.Branches++
-		}
-		tips = append(tips, id)
-	}
-	w := &weigher{s: s, r: r}
-	seen := new(reach.Set)
-	add := func(id objects.ID) error {
-		if id.IsZero() || !seen.Add(id) {
-			return nil
-		}
-		st.Versions++
-		return w.add(ctx, id)
-	}
-	for c, err := range r.Log(ctx, tips...) {
-		if err != nil {
-			return err
-		}
-		before, err := treeBefore(ctx, r, c)
-		if err != nil {
-			return err
-		}
-		err = trees.Diff(ctx, r.DB, before, c.Tree, func(d trees.Change) error { return add(d.New.ID) }, trees.DiffOptions{Whole: entry.IsPath})
-		if err != nil {
-			return err
-		}
-	}
-	branch, err := s.branch(ctx, r)
-	if err != nil {
-		return err
-	}
-	staged, err := r.Staged(ctx, branch)
-	if err != nil {
-		return err
-	}
-	for _, record := range staged {
-		if err := add(record.ID); err != nil {
-			return err
-		}
-	}
-	if err := w.weigh(ctx); err != nil {
-		return err
-	}
-	st.OriginalSize = w.sum
-	if st.UniqueSize > 0 && st.StoredSize > 0 {
-		st.Dedup = float64(st.OriginalSize) / float64(st.UniqueSize)
-		st.Compression = float64(st.UniqueSize) / float64(st.StoredSize)
-	}
-	return nil
-}
-
-// A weigher adds up the files of entries, each counted wherever it stands. Trees
-// are read many at once, and those that several entries share once for each
-// batch: how often each stands there is passed down.
-type weigher struct {
-	s     *session
-	r     *repo.Repo
-	batch []objects.ID
-	sum   int64
-}
-
-func (w *weigher) add(ctx context.Context, id objects.ID) error {
-	if w.batch = append(w.batch, id); len(w.batch) < readBatch {
-		return nil
-	}
-	return w.weigh(ctx)
-}
-
-// weigh adds up what was added since the last time.
-func (w *weigher) weigh(ctx context.Context) error {
-	level := make(map[objects.ID]int64, len(w.batch))
-	for _, id := range w.batch {
-		level[id]++
-	}
-	w.batch = w.batch[:0]
-	for len(level) > 0 {
-		var err error
-		if level, err = w.descend(ctx, level); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// descend adds up the files that stand right in trees, and returns the trees below
-// with how often each stands there.
-func (w *weigher) descend(ctx context.Context, level map[objects.ID]int64) (map[objects.ID]int64, error) {
-	ids := slices.Collect(maps.Keys(level))
-	below := map[objects.ID]int64{}
-	var mu sync.Mutex // guards below and w.sum
-	lost := func(_ int, id objects.ID, err error) error {
-		w.s.warn("tree %s: %v", id.Short(), err)
-		return nil
-	}
-	err := w.r.DB.ReadMany(ctx, ids, odb.ManyOptions{Lost: lost}, func(i int, _ objects.Kind, body []byte) error {
-		tree, err := objects.ParseTree(body)
-		if err != nil {
-			return lost(i, ids[i], err)
-		}
-		var own int64
-		for _, e := range tree {
-			if e.Mode.IsDir() {
-				continue
-			}
-			if _, n, err := w.r.DB.Stat(ctx, e.ID); err == nil {
-				own += n
-			}
-		}
-		mu.Lock()
-		defer mu.Unlock()
-		times := level[ids[i]]
-		w.sum += own * times
-		for _, e := range tree {
-			if e.Mode.IsDir() && e.ID != objects.EmptyTree {
-				below[e.ID] += times
-			}
-		}
-		return nil
-	})
-	return below, err
-}
-
-func (st *stats) runs(_ context.Context, s *session, r *repo.Repo) error {
-	runs, err := action.Log(r.Dir)
-	if err != nil {
-		s.warn("%v", err)
+		st.warn("%v", err)
 	}
 	if len(runs) == 0 {
 		return nil
 	}
 	st.Runs = &runStats{Since: runs[0].Time}
-	var saved time.Duration
 	for _, run := range runs {
-		switch run.Outcome {
-		case action.Hit:
-			st.Runs.Hits++
-			saved += max(0, run.Command-run.Took)
-		case action.Miss:
-			st.Runs.Misses++
-		default:
-			st.Runs.Uncached++
-		}
+		st.Runs.add(run)
 	}
-	st.Runs.HitRate = float64(st.Runs.Hits) / float64(len(runs))
-	st.Runs.Saved = saved.Seconds()
+	if st.o.by["day"] {
+		st.ByDay = byDay(runs)
+	}
 	return nil
 }
 
-func (st *stats) print(s *session) error {
-	t := tabwriter.NewWriter(s.out, 0, 8, 2, ' ', 0)
+func (st *stats) print() error {
+	t := tabwriter.NewWriter(st.s.out, 0, 8, 2, ' ', 0)
 	fmt.Fprintf(t, "repository\t%s\n", shown(st.Repository))
 	fmt.Fprintf(t, "branches\t%d\ntags\t%d\n", st.Branches, st.Tags)
 	fmt.Fprintf(t, "entries on %s\t", shown(st.Branch))
@@ -311,12 +355,17 @@ func (st *stats) print(s *session) error {
 	fmt.Fprintf(t, "all versions as files\t%s\n", size(st.OriginalSize))
 	fmt.Fprintf(t, "each content once\t%s%s\n", size(st.UniqueSize), ratio(st.Dedup))
 	fmt.Fprintf(t, "stored\t%s%s in %s\n", size(st.StoredSize), ratio(st.Compression), counted(st.Packs, "pack"))
+	fmt.Fprintf(t, "saved\t%s by equal files, %s by chunks, %s by compression\n", size(max(0, st.OriginalSize-st.DistinctSize)),
+		size(max(0, st.DistinctSize-st.UniqueSize)), size(st.Compressed))
 	if r := st.Runs; r != nil {
 		fmt.Fprintf(t, "runs since %s\t%d: %s, %s, %d not cached\n", r.Since.Local().Format("2006-01-02 15:04"),
 			r.Hits+r.Misses+r.Uncached, counted(r.Hits, "hit"), plural(r.Misses, "miss", "misses"), r.Uncached)
-		fmt.Fprintf(t, "hit rate\t%.1f %%, %s saved\n", 100*r.HitRate, time.Duration(r.Saved*float64(time.Second)).Round(time.Millisecond))
+		fmt.Fprintf(t, "hit rate\t%.1f %%, %s saved\n", 100*r.HitRate, r.saved())
 	}
-	return t.Flush()
+	if err := t.Flush(); err != nil {
+		return err
+	}
+	return st.printMore()
 }
 
 func ratio(x float64) string {

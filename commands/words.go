@@ -143,3 +143,12 @@ func shellWords(context.Context, *session, []string, string) []string {
 }
 
 func helpWords(_ context.Context, s *session, _ []string, _ string) []string { return s.verbWords() }
+
+// donorWords are the remotes, of which any number may be named.
+func donorWords(ctx context.Context, s *session, _ []string, _ string) []string {
+	r, err := s.open(ctx)
+	if err != nil {
+		return nil
+	}
+	return remoteNames(r)
+}

@@ -27,6 +27,9 @@ type move struct {
 // An empty file is a journal that is done with.
 type journal []move
 
+// errNewerJournal says that a later version of this program has left a journal.
+var errNewerJournal = errors.New("a newer cache-tool wrote it")
+
 const journalHead = "cache-tool refs journal "
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
@@ -51,7 +54,7 @@ func parseJournal(data []byte) (journal, error) {
 	}
 	version, ok := strings.CutPrefix(string(data), journalHead)
 	if version, _, _ = strings.Cut(version, "\n"); ok && version != "1" {
-		return nil, fmt.Errorf("version %.10q is not known: a newer cache-tool wrote it", version)
+		return nil, fmt.Errorf("version %.10q is not known: %w", version, errNewerJournal)
 	}
 	body := data[:max(0, len(data)-9)]
 	if !ok || !bytes.HasSuffix(body, []byte("\n")) || string(data[len(body):]) != fmt.Sprintf("%08x\n", crc32.Checksum(body, castagnoli)) {

@@ -251,7 +251,12 @@ func (c *Config) List() [][2]string {
 }
 
 func (c *Config) write() error {
-	return durable.WriteFile(c.path, []byte(c.file.String()), durable.Synced)
+	text := []byte(c.file.String())
+	if err := durable.WriteFile(c.path, text, durable.Synced); err != nil {
+		return err
+	}
+	noteConfig(c.path, text)
+	return nil
 }
 
 // formatVersion is the version of the repository's layout that this program

@@ -28,16 +28,24 @@ type Checked struct {
 	Problems int
 }
 
+// CheckOptions say how Check works. The zero value works.
+type CheckOptions struct {
+	// Quick looks at indexes and at what leads to what, and not at the content of
+	// packs: damage to payload goes unseen.
+	Quick bool
+
+	// Progress, if not nil, is told of the bytes of packs that were read.
+	Progress func(bytes int64)
+}
+
 // Check verifies all that is stored: every pack and index, every object's id,
 // that all that refs, the stage and shallow lead to is there, and that the small
-// files can be read. It changes nothing, but takes note of what is missing. Each problem is reported once; an error
-// is returned only if the check itself could not go on.
-//
-// Progress, if not nil, is told of the bytes of packs that were read.
-func (r *Repo) Check(ctx context.Context, progress func(bytes int64), report func(Problem)) (Checked, error) {
-	c := &checker{repo: r, progress: progress, report: report}
+// files can be read and say what they should. It changes nothing, but takes note of what is missing.
+// Each problem is reported once; an error is returned only if the check itself could not go on.
+func (r *Repo) Check(ctx context.Context, o CheckOptions, report func(Problem)) (Checked, error) {
+	c := &checker{repo: r, o: o, report: report}
 	for _, part := range []func(context.Context) error{
-		c.packs, c.shallow, c.refs, c.stages, c.reach,
+		c.packs, c.config, c.shallow, c.refs, c.stages, c.reach,
 	} {
 		if err := part(ctx); err != nil {
 			return c.sum, err
@@ -47,11 +55,14 @@ func (r *Repo) Check(ctx context.Context, progress func(bytes int64), report fun
 }
 
 type checker struct {
-	repo     *Repo
-	progress func(bytes int64)
-	report   func(Problem)
-	sum      Checked
-	tips     []tip
+	repo   *Repo
+	o      CheckOptions
+	report func(Problem)
+	sum    Checked
+	tips   []tip
+
+	pack func(odb.Problem)        // told of each problem with packs, if not nil
+	lost func(tip, reach.Missing) // told of each object that is missing, if not nil
 }
 
 // A tip is an object that must be whole with all that it leads to.
@@ -68,25 +79,47 @@ func (c *checker) problem(where, hint string, err error) {
 }
 
 func (c *checker) packs(ctx context.Context) error {
-	return c.repo.DB.Verify(ctx, odb.VerifyOptions{Progress: c.progress}, func(p odb.Problem) {
+	return c.repo.DB.Verify(odb.Local(ctx), odb.VerifyOptions{Progress: c.o.Progress, Quick: c.o.Quick}, func(p odb.Problem) {
 		hint := "another copy is whole and is used"
 		if p.Lost {
 			hint = "what needs it counts as a miss: make it again"
+		}
+		if c.pack != nil {
+			c.pack(p)
 		}
 		c.problem("packs", hint, p)
 	})
 }
 
-func (c *checker) shallow(context.Context) error {
-	if _, err := c.repo.Shallow(); err != nil {
+func (c *checker) config(context.Context) error {
+	for _, err := range checkConfig(c.repo.Dir) {
+		c.problem("config", "", err)
+	}
+	return nil
+}
+
+func (c *checker) shallow(ctx context.Context) error {
+	shallow, err := c.repo.Shallow()
+	if err != nil {
 		c.problem("shallow", "", err)
+	}
+	for id := range shallow {
+		if near, ok := c.repo.neighbour(ctx, id); ok {
+			c.problem("shallow", "", fmt.Errorf("it names %s, which is not here, and differs in one digit from the commit %s", id, near))
+		}
 	}
 	return nil
 }
 
 func (c *checker) refs(ctx context.Context) error {
-	if _, err := c.repo.Refs.Head(ctx); err != nil {
+	if head, err := c.repo.Refs.Head(ctx); err != nil {
 		c.problem("HEAD", "", err)
+	} else if near := c.repo.Refs.HeadNeighbours(ctx); len(near) > 0 {
+		c.problem("HEAD", "", fmt.Errorf("it names %s, which does not exist, and hardly differs from %s, which does", head, near[0]))
+	}
+	if err := c.repo.Refs.CheckJournal(ctx); err != nil {
+		c.problem("refs.journal", "", err)
+		return nil // nobody can tell where the refs are
 	}
 	for ref, err := range c.repo.Refs.All(ctx, "") {
 		if ctx.Err() != nil {
@@ -95,12 +128,19 @@ func (c *checker) refs(ctx context.Context) error {
 		c.sum.Refs++
 		if err != nil {
 			c.problem(string(ref.Name), "", err)
-			continue
+			if ref.Name == "" {
+				return nil // they can't be listed
+			}
+		} else {
+			hint := fmt.Sprintf(`"cache-tool reflog %s" lists what it was before; "cache-tool reset" takes it back`, ref.Name.Short())
+			c.tips = append(c.tips, tip{id: ref.ID, where: string(ref.Name), hint: hint})
 		}
-		hint := fmt.Sprintf(`"cache-tool reflog %s" lists what it was before; "cache-tool reset" takes it back`, ref.Name.Short())
-		c.tips = append(c.tips, tip{id: ref.ID, where: string(ref.Name), hint: hint})
-		if _, err := c.repo.Refs.Log(ctx, ref.Name); err != nil {
-			c.problem("logs/"+string(ref.Name), "", err)
+		found, err := c.repo.Refs.CheckLog(ctx, ref.Name)
+		if err != nil {
+			found = []string{err.Error()}
+		}
+		for _, text := range found {
+			c.problem("logs/"+string(ref.Name), "", errors.New(text))
 		}
 	}
 	return nil
@@ -151,6 +191,9 @@ func (c *checker) reach(ctx context.Context) error {
 					return nil
 				}
 				c.repo.noteLoss(m)
+				if c.lost != nil {
+					c.lost(t, m)
+				}
 				c.problem(t.where, t.hint, m)
 				return nil
 			},

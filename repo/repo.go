@@ -3,7 +3,7 @@
 //
 // A repository is a directory:
 //
-//	config          settings, as git-config(1) writes them
+//	config          settings, as git-config(1) writes them; config.sum: what they were when we wrote them
 //	HEAD            the default branch
 //	refs/ logs/     branches and tags, and what they pointed to before
 //	stage/          entries added since the last commit, a journal per branch
@@ -144,7 +144,11 @@ func create(ctx context.Context, dir string) error {
 	}
 	// The config comes last: a directory with one is a whole repository.
 	text := fmt.Sprintf("[core]\n\trepositoryversion = %d\n\tid = %s\n", formatVersion, newID())
-	return durable.WriteFile(config, []byte(text), durable.Synced)
+	if err := durable.WriteFile(config, []byte(text), durable.Synced); err != nil {
+		return err
+	}
+	noteConfig(config, []byte(text))
+	return nil
 }
 
 // checkVacant refuses to make a repository among somebody's files. What a

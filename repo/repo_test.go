@@ -285,7 +285,7 @@ func TestConcurrentCommitsLoseNothing(t *testing.T) {
 
 func checkClean(t *testing.T, r *repo.Repo) {
 	t.Helper()
-	if _, err := r.Check(t.Context(), nil, func(p repo.Problem) { t.Errorf("fsck: %s: %s", p.Where, p.What) }); err != nil {
+	if _, err := r.Check(t.Context(), repo.CheckOptions{}, func(p repo.Problem) { t.Errorf("fsck: %s: %s", p.Where, p.What) }); err != nil {
 		t.Errorf("fsck: %v", err)
 	}
 }

@@ -180,7 +180,7 @@ func TestRestoreOfDamageChangesNothing(t *testing.T) {
 		t.Error("it left something behind")
 	}
 	problems := 0
-	if _, err := r.Check(t.Context(), nil, func(repo.Problem) { problems++ }); err != nil || problems == 0 {
+	if _, err := r.Check(t.Context(), repo.CheckOptions{}, func(repo.Problem) { problems++ }); err != nil || problems == 0 {
 		t.Errorf("Check found %d problems, %v", problems, err)
 	}
 }

@@ -403,7 +403,10 @@ func fileSums(t *testing.T, dir string) map[[sha256.Size]byte]string {
 	return sums
 }
 
+// bigEndianVersion makes a later version of a file. More of it differs than that:
+// else it is our own with a damaged version.
 func bigEndianVersion(data []byte) []byte {
 	binary.BigEndian.PutUint32(data[4:], 2)
+	data[8] ^= 1
 	return data
 }

@@ -169,10 +169,12 @@ func TestMillionEntries(t *testing.T) {
 			t.Errorf("%s wrote %d objects", do.name, written)
 		}
 	}
-	if large, _ := measure(t, many, "fsck"); large.Peak > 2*maxMemory && !raceDetector {
-		t.Errorf("fsck: %d MB of memory", large.Peak>>20)
-	} else {
-		t.Logf("fsck: %d MB of memory", large.Peak>>20)
+	for _, args := range [][]string{{"fsck"}, {"stats", "--by", "client", "--largest", "10", "--unused"}} {
+		if large, _ := measure(t, many, args...); large.Peak > 2*maxMemory && !raceDetector {
+			t.Errorf("%s: %d MB of memory", args[0], large.Peak>>20)
+		} else {
+			t.Logf("%s: %d MB of memory", args[0], large.Peak>>20)
+		}
 	}
 }
 

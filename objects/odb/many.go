@@ -146,15 +146,16 @@ func (m *many) block(ctx context.Context, all []wanted, d *pack.Data) error {
 	if err == nil {
 		err = readInfo(first.pack.file, info, d)
 	}
-	proven := -1
+	proven, provenID := -1, objects.ID{}
 	for j, w := range all {
 		good := false
 		if i := int(w.entry().Record - info.First); err == nil && i < d.Len() {
 			t, body := d.Record(i)
-			// The same object may be wanted at several places.
-			good = i == proven || t == w.entry().Type && objects.Sum(t.Kind(), body) == m.ids[w.i]
+			// The same object may be wanted at several places; a damaged index may lead to
+			// one record from several ids.
+			good = i == proven && m.ids[w.i] == provenID || t == w.entry().Type && objects.Sum(t.Kind(), body) == m.ids[w.i]
 			if good {
-				proven = i
+				proven, provenID = i, m.ids[w.i]
 				if err := m.fn(w.i, t.Kind(), body); err != nil {
 					return err
 				}

@@ -81,6 +81,9 @@ func newIndex(data region) (x *Index, err error) {
 	defer guard(debug.SetPanicOnFault(true), &err)
 	p := data.bytes
 	if err := checkMagic(p, indexMagic, "pack index", ErrBadIndex); err != nil {
+		if hasOurHead(p) {
+			err = badIndex("wrong version")
+		}
 		return nil, err
 	}
 	if len(p) < indexHeadSize+sha256.Size {
@@ -109,6 +112,18 @@ func newIndex(data region) (x *Index, err error) {
 		return nil, badIndex("%d bytes for %d ids and %d blocks", len(p), x.n, x.m)
 	}
 	return x, nil
+}
+
+// hasOurHead reports whether the head of an index has the right checksum but for the
+// version: then that is damaged, and no later one.
+func hasOurHead(p []byte) bool {
+	if len(p) < indexHeadSize {
+		return false
+	}
+	sum := indexHeadSize - crcSize
+	crc := crc32.Checksum([]byte(indexMagic), castagnoli)
+	crc = crc32.Update(crc, castagnoli, binary.BigEndian.AppendUint32(nil, version))
+	return crc32.Update(crc, castagnoli, p[8:sum]) == binary.BigEndian.Uint32(p[sum:])
 }
 
 // guard makes an error of a fault in mapped memory: the file was cut short, or
@@ -263,7 +278,7 @@ func (x *Index) BlockOf(record uint32) (n int, err error) {
 func (x *Index) All() iter.Seq2[objects.ID, Entry] {
 	return func(yield func(objects.ID, Entry) bool) {
 		for i := range x.n {
-			id, e, err := x.at(i)
+			id, e, err := x.At(i)
 			if err != nil || !yield(id, e) {
 				return
 			}
@@ -271,7 +286,8 @@ func (x *Index) All() iter.Seq2[objects.ID, Entry] {
 	}
 }
 
-func (x *Index) at(i int) (id objects.ID, e Entry, err error) {
+// At returns the id that is the i-th in their order, from 0 on.
+func (x *Index) At(i int) (id objects.ID, e Entry, err error) {
 	defer guard(debug.SetPanicOnFault(true), &err)
 	id, e = x.id(i), x.entry(i)
 	runtime.KeepAlive(x)

@@ -189,6 +189,7 @@ func TestNewerVersion(t *testing.T) {
 	newer := func(p []byte) []byte {
 		p = bytes.Clone(p)
 		binary.BigEndian.PutUint32(p[4:], 2)
+		p[9] ^= 1 // what follows differs too: else it is our own with a damaged version
 		return p
 	}
 	_, sumErr := pack.CheckSum(bytes.NewReader(newer(packed)), int64(len(packed)))
@@ -198,6 +199,27 @@ func TestNewerVersion(t *testing.T) {
 		if v := new(pack.VersionError); !errors.As(err, &v) || v.Version != 2 {
 			t.Errorf("%s: %v", what, err)
 		}
+	}
+}
+
+// Whichever bit is damaged, all blocks but the one that it is in are salvaged.
+func TestSalvage(t *testing.T) {
+	blocks := sample()
+	packed, _, name := build(t, blocks...)
+	for bit := 0; bit < 8*len(packed); bit += 1 + bit/97 {
+		p := bytes.Clone(packed)
+		p[bit/8] ^= 1 << (bit % 8)
+		n := 0
+		err := pack.Salvage(bytes.NewReader(p), int64(len(p)), name, func(pack.BlockInfo, *pack.Data) error { n++; return nil })
+		if err != nil || n < len(blocks)-1 {
+			t.Errorf("bit %d: %d blocks of %d, %v", bit, n, len(blocks), err)
+		}
+	}
+	newer := bytes.Clone(packed)
+	newer[7], newer[len(newer)/2] = 2, newer[len(newer)/2]^1
+	err := pack.Salvage(bytes.NewReader(newer), int64(len(newer)), name, nil)
+	if !errors.As(err, new(*pack.VersionError)) {
+		t.Errorf("of a later version: %v", err)
 	}
 }
 

@@ -173,7 +173,7 @@ func TestRunsPassTheCheck(t *testing.T) {
 	if _, _, err := r.FoldStage(t.Context(), branch, ""); err != nil {
 		t.Fatal(err)
 	}
-	_, err = r.Check(t.Context(), nil, func(p repo.Problem) { t.Error(p) })
+	_, err = r.Check(t.Context(), repo.CheckOptions{}, func(p repo.Problem) { t.Error(p) })
 	if err != nil {
 		t.Fatal(err)
 	}

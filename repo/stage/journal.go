@@ -59,9 +59,10 @@ func parseHeader(b []byte) (header, error) {
 	if len(b) < headerFixed || string(b[:4]) != magic {
 		return header{}, errHeader
 	}
-	// The version comes before the checksum: a later one may have its own.
+	// The version comes before the checksum: a later one may have its own. Where ours
+	// is right but for the version, that is damaged.
 	if v := binary.BigEndian.Uint32(b[4:]); v != version {
-		if v > version && v < 1000 {
+		if v > version && v < 1000 && !isOurs(b) {
 			return header{}, fmt.Errorf("%w: it has version %d, known is %d", ErrNewer, v, version)
 		}
 		return header{}, errHeader
@@ -75,6 +76,15 @@ func parseHeader(b []byte) (header, error) {
 		branch: string(b[headerFixed:end]),
 		size:   end + 4,
 	}, nil
+}
+
+// isOurs reports whether b begins with a header of ours, if the version is not
+// looked at.
+func isOurs(b []byte) bool {
+	b = bytes.Clone(b[:min(len(b), headerFixed+1<<16+4)])
+	binary.BigEndian.PutUint32(b[4:], version)
+	_, err := parseHeader(b)
+	return err == nil
 }
 
 // appendRecords appends a group of records.
@@ -154,7 +164,7 @@ func scan(b []byte, fn func(group []byte)) (done, damaged int) {
 			continue
 		}
 		next := findGroup(b, done+1)
-		if next == len(b) && torn {
+		if next == len(b) && torn && !wrongLength(b[done:]) {
 			break
 		}
 		damaged += next - done
@@ -178,6 +188,33 @@ func cutGroup(b []byte) (n int, torn bool) {
 			return n, false
 		}
 	}
+}
+
+// wrongLength reports whether what seems to be the front of a group is a whole one
+// that does not look so because a bit of one of its lengths is damaged.
+func wrongLength(b []byte) bool {
+	var sum uint32
+	at := 0
+	for {
+		r, _ := cutRecord(b[at:], sum)
+		if r == nil {
+			break
+		}
+		at += len(r)
+		sum = r.sum()
+	}
+	if len(b) < at+recordFixed {
+		return false
+	}
+	mended := bytes.Clone(b)
+	for bit := range 32 {
+		mended[at+bit/8] ^= 1 << (bit % 8)
+		if n, _ := cutGroup(mended); n > 0 {
+			return true
+		}
+		mended[at+bit/8] ^= 1 << (bit % 8)
+	}
+	return false
 }
 
 // findGroup returns where the next whole group of b begins, from from on; len(b)

@@ -422,7 +422,7 @@ func TestNewerVersion(t *testing.T) {
 	appendTo(t, s, put("a", 1))
 	name := filepath.Join(dir, "main.journal")
 	data, _ := os.ReadFile(name)
-	data[7] = 2
+	data[7], data[8] = 2, data[8]^1 // or it would be our own with a damaged version
 	overwrite(t, name, data)
 	if err := s.Append(ctx, put("b", 1)); !errors.Is(err, stage.ErrNewer) {
 		t.Errorf("Append: %v", err)
@@ -435,5 +435,56 @@ func TestNewerVersion(t *testing.T) {
 	}
 	if after, _ := os.ReadFile(name); !slices.Equal(after, data) {
 		t.Error("the journal was changed")
+	}
+}
+
+func TestMend(t *testing.T) {
+	dir := t.TempDir()
+	s := stage.Open(dir, "main", stage.Options{})
+	appendTo(t, s, put("a", 1))
+	appendTo(t, s, put("b", 1), put("c", 1))
+	fold, err := s.Rotate(ctx) // and the process dies
+	if err != nil {
+		t.Fatal(err)
+	}
+	fold.Close()
+	appendTo(t, s, put("a", 2), del("d"))
+	dropped, err := s.Mend(ctx, func(r stage.Record) bool { return r.Path != "b" })
+	if err != nil || !slices.Equal(dropped, []stage.Record{put("b", 1)}) {
+		t.Errorf("dropped %v, %v", dropped, err)
+	}
+	for _, s := range []*stage.Stage{s, open(t, dir, "main")} {
+		checkAll(t, s, put("a", 2), put("c", 1), del("d"))
+	}
+	if _, err := os.Stat(filepath.Join(dir, "main.folding")); err == nil {
+		t.Error("what was left of the fold is still there")
+	}
+}
+
+// Whichever bit of a journal is damaged, that is told, and Mend leaves nothing to tell.
+func TestMendsEveryBit(t *testing.T) {
+	dir := t.TempDir()
+	name := filepath.Join(dir, "main.journal")
+	s := stage.Open(dir, "main", stage.Options{})
+	appendTo(t, s, put("a", 1))
+	appendTo(t, s, put("b", 1), put("c", 1))
+	whole, err := os.ReadFile(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for bit := range 8 * len(whole) {
+		data := slices.Clone(whole)
+		data[bit/8] ^= 1 << (bit % 8)
+		overwrite(t, name, data)
+		told := false
+		s := stage.Open(dir, "main", stage.Options{Warn: func(string) { told = true }})
+		before, err := s.All(ctx)
+		if err != nil || !told {
+			t.Fatalf("bit %d of byte %d: told %v, %v", bit%8, bit/8, told, err)
+		}
+		if _, err := s.Mend(ctx, func(stage.Record) bool { return true }); err != nil {
+			t.Fatal(err)
+		}
+		checkAll(t, open(t, dir, "main"), before...)
 	}
 }
