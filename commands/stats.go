@@ -35,8 +35,7 @@ stored once, cut into chunks and compressed; and how often the last runs hit.
 --by branch shows what each branch takes, and what of it no other has; --by client
 and --by age the versions of each client's entries, and those that were made at about
 the same time; --by day the runs of each day. --largest and --unused look at the
-entries of the current branch. Which entries are used the log of runs tells, of
-those that "run" made: it has the last 30,000 or so.`, `
+entries of the current branch: those that no run, restore or get took since.`, `
 cache-tool stats
 cache-tool stats --by client --by day --largest 10`),
 		Flags: []cli.Flag{

@@ -15,6 +15,7 @@ import (
 	"github.com/cache-tool/cache-tool/objects/reach"
 	"github.com/cache-tool/cache-tool/refs"
 	"github.com/cache-tool/cache-tool/repo/action"
+	"github.com/cache-tool/cache-tool/repo/uses"
 )
 
 // What stats shows only if it is asked to.
@@ -226,43 +227,36 @@ func byDay(runs []action.Ran) []dayStats {
 	return days
 }
 
-// uses knows when entries were used last, of some kinds.
-type uses struct {
-	kinds []entry.Kind
-	days  map[string]time.Time // by path
-}
+// used knows when entries were used last, of those kinds that are looked up by the
+// command line.
+type used struct{ uses.Table }
 
-// used returns when the entry at path was used last, if it ever was.
-func (u *uses) used(path string) (day time.Time, ok bool) {
-	day, ok = u.days[path]
-	return day, ok
+// last returns when the entry at path was used last, if it ever was.
+func (u *used) last(path string) (day time.Time, ok bool) {
+	n, ok := u.Day(path)
+	return time.Unix(int64(n)*24*60*60, 0), ok
 }
 
 // knows reports whether it would be known if an entry of this kind was used.
-func (u *uses) knows(kind entry.Kind) bool { return slices.Contains(u.kinds, kind) }
+func (u *used) knows(kind entry.Kind) bool {
+	return kind == entry.Run || slices.Contains(personal, kind)
+}
 
-// uses reads what is known of uses: the log of runs has hits. It is nil if nobody
-// wants to know.
-func (st *stats) uses() (*uses, error) {
+// uses reads what is known of uses. It is nil if nobody wants to know.
+func (st *stats) uses() (*used, error) {
 	if !st.o.unused {
 		return nil, nil
 	}
 	st.Unused = &unusedStats{Largest: []entryStats{}}
-	u := &uses{kinds: []entry.Kind{entry.Run}, days: map[string]time.Time{}}
-	runs, err := action.Log(st.r.Dir)
-	for _, run := range runs {
-		if run.Outcome == action.Hit {
-			u.days[entry.Path(entry.Run, run.Key.String())] = run.Time
-		}
-	}
-	return u, err
+	table, err := st.r.Uses()
+	return &used{table}, err
 }
 
 // shownUnused is how many of the entries that were never used are named.
 const shownUnused = 20
 
 // weighEach weighs entries one by one, and keeps those that are to be shown.
-func (st *stats) weighEach(ctx context.Context, all []fan, u *uses) error {
+func (st *stats) weighEach(ctx context.Context, all []fan, u *used) error {
 	w := &weigher{db: st.r.DB, warn: st.warn, sums: make([]int64, len(all))}
 	for i, f := range all {
 		if err := w.add(ctx, i, f.id); err != nil {
@@ -278,7 +272,7 @@ func (st *stats) weighEach(ctx context.Context, all []fan, u *uses) error {
 			continue
 		}
 		st.Unused.Known++
-		if _, ok := u.used(f.path); ok {
+		if _, ok := u.last(f.path); ok {
 			continue
 		}
 		st.Unused.Entries++
@@ -290,7 +284,7 @@ func (st *stats) weighEach(ctx context.Context, all []fan, u *uses) error {
 
 // keepLargest adds an entry to those that are the largest so far, the largest first,
 // if it is one of them.
-func keepLargest(largest []entryStats, most int, f fan, size int64, u *uses) []entryStats {
+func keepLargest(largest []entryStats, most int, f fan, size int64, u *used) []entryStats {
 	if most == 0 || len(largest) == most && largest[most-1].Size >= size {
 		return largest
 	}
@@ -300,7 +294,7 @@ func keepLargest(largest []entryStats, most int, f fan, size int64, u *uses) []e
 	}
 	e := entryStats{Kind: kind, Key: key, Size: size}
 	if u != nil {
-		if day, ok := u.used(f.path); ok {
+		if day, ok := u.last(f.path); ok {
 			e.LastUsed = day.Local().Format(time.DateOnly)
 		}
 	}
@@ -341,7 +335,7 @@ func (st *stats) printMore() error {
 		printEntries(t, "LARGEST", st.Largest)
 	}
 	if u := st.Unused; u != nil {
-		fmt.Fprintf(t, "\nnever used, as far as the log of runs tells: %d of %s, %s\n", u.Entries, counted(u.Known, "run entry"), size(u.Size))
+		fmt.Fprintf(t, "\nnever used, as far as is known: %d of %s, %s\n", u.Entries, counted(u.Known, "entry"), size(u.Size))
 		if len(u.Largest) > 0 {
 			printEntries(t, "NEVER USED", u.Largest)
 		}

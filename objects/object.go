@@ -122,6 +122,30 @@ func Read(ctx context.Context, r Reader, id ID) (Kind, []byte, error) {
 	return o.Kind, body.Bytes(), nil
 }
 
+// An EachReader reads many objects in the order that suits it, and calls fn for each,
+// concurrently; body is valid until fn returns.
+type EachReader interface {
+	Each(ctx context.Context, ids []ID, fn func(i int, k Kind, body []byte, err error) error) error
+}
+
+// ReadEach calls fn with each of ids, or with the reason why it can't be read, as an
+// EachReader does.
+func ReadEach(ctx context.Context, r Reader, ids []ID, fn func(i int, k Kind, body []byte, err error) error) error {
+	if each, ok := r.(EachReader); ok {
+		return each.Each(ctx, ids, fn)
+	}
+	for i, id := range ids {
+		k, body, err := Read(ctx, r, id)
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		if err := fn(i, k, body, err); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // ReadKind is Read for a caller who knows what the object must be.
 func ReadKind(ctx context.Context, r Reader, id ID, want Kind) ([]byte, error) {
 	k, body, err := Read(ctx, r, id)

@@ -158,7 +158,7 @@ func (c *collector) makePlan(ctx context.Context) (*gc.Plan, error) {
 	if err != nil {
 		return nil, err
 	}
-	used, err := r.uses()
+	used, err := r.Uses()
 	if err != nil {
 		r.warn(err) // then the day counts on which entries were made
 		used = uses.Table{}
@@ -290,8 +290,8 @@ func (r *Repo) upstream(ctx context.Context) string {
 	return ""
 }
 
-// uses returns when entries were used last: by the file for that, and the log of runs.
-func (r *Repo) uses() (uses.Table, error) {
+// Uses returns on which day entries were used last: runs, saved ones and values.
+func (r *Repo) Uses() (uses.Table, error) {
 	table, err := uses.Load(r.Dir)
 	if err != nil {
 		return nil, err

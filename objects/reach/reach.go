@@ -89,19 +89,10 @@ func (m Missing) Error() string {
 // Unwrap returns m.Err.
 func (m Missing) Unwrap() error { return m.Err }
 
-// Some stores can do better than one object after the other.
-type (
-	// A kinder knows what is stored without reading it.
-	kinder interface {
-		KindOf(ctx context.Context, id objects.ID) (objects.Kind, error)
-	}
-
-	// An eacher reads many objects in the order that suits it, and calls fn for
-	// each, concurrently; body is valid until fn returns.
-	eacher interface {
-		Each(ctx context.Context, ids []objects.ID, fn func(i int, k objects.Kind, body []byte, err error) error) error
-	}
-)
+// A kinder knows what is stored without reading it.
+type kinder interface {
+	KindOf(ctx context.Context, id objects.ID) (objects.Kind, error)
+}
 
 const (
 	// maxBatch is how many objects are taken on at once. Entries lie in a store as
@@ -131,7 +122,7 @@ func Walk(ctx context.Context, r objects.Reader, tips []objects.ID, o Options) e
 func newWalker(r objects.Reader, o Options) *walker {
 	w := &walker{r: r, o: o}
 	w.kinder, _ = r.(kinder)
-	w.eacher, _ = r.(eacher)
+	w.eacher, _ = r.(objects.EachReader)
 	return w
 }
 
@@ -164,8 +155,8 @@ type node struct {
 
 type walker struct {
 	r      objects.Reader
-	kinder kinder // nil if r is none
-	eacher eacher // nil if r is none
+	kinder kinder             // nil if r is none
+	eacher objects.EachReader // nil if r is none
 	o      Options
 
 	calls sync.Mutex // held while a function of o is called

@@ -123,9 +123,9 @@ func record(dir string, r Ran) error {
 	return nil
 }
 
-// NoteUses notes in t what a run used or made.
+// NoteUses notes in t what a run took out of the cache.
 func (r Ran) NoteUses(t uses.Table) {
-	if r.Outcome == Uncached || r.Key.IsZero() {
+	if r.Outcome != Hit {
 		return
 	}
 	day := uses.Today(r.Time)

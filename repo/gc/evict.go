@@ -58,6 +58,7 @@ type eviction struct {
 	listed   *reach.Set // of items
 	upstream *reach.Set // entries that it has
 	top      int64      // bytes of the trees above entries
+	share    int64      // of these, for one entry
 	full     bool       // something did not fit
 }
 
@@ -134,11 +135,15 @@ func (e *eviction) list(ctx context.Context) error {
 			}
 		}
 	}
+	// With the entries that go the trees above get smaller.
+	if n := e.listed.Len(); n > 0 {
+		e.share = e.top / int64(n)
+	}
 	before := e.plan.Bytes
 	if err := e.need(ctx, "entries that "+e.s.Upstream+" lacks", own, always, strict); err != nil {
 		return err
 	}
-	e.left -= e.plan.Bytes - before + e.top
+	e.left -= e.plan.Bytes - before + e.share*int64(e.listed.Len()-len(e.items))
 	return e.date(ctx)
 }
 
@@ -185,17 +190,35 @@ func compareBool(a, b bool) int {
 // readDates reads when some entries were made. One whose meta can't be read is of
 // 1970.
 func (e *eviction) readDates(ctx context.Context, items []item) error {
-	for i := range items {
-		if err := ctx.Err(); err != nil {
+	const most = 16 << 10
+	for some := range slices.Chunk(items, most) {
+		metas := make([]objects.ID, len(some))
+		ids := make([]objects.ID, len(some))
+		for i := range some {
+			ids[i] = some[i].id
+		}
+		err := objects.ReadEach(ctx, e.s.Objects, ids, func(i int, k objects.Kind, body []byte, err error) error {
+			if tree, bad := objects.ParseTree(body); err == nil && bad == nil && k == objects.Tree {
+				meta, _ := tree.Find(entry.MetaName)
+				metas[i] = meta.ID
+			}
+			return nil
+		})
+		if err != nil {
 			return err
 		}
-		it := &items[i]
-		if it.created != 0 {
-			continue
-		}
-		it.created = 1
-		if _, meta, err := entry.Read(ctx, e.s.Objects, it.id); err == nil {
-			it.created = meta.Created.UnixNano()
+		err = objects.ReadEach(ctx, e.s.Objects, metas, func(i int, k objects.Kind, body []byte, err error) error {
+			it := &some[i]
+			if it.created == 0 {
+				it.created = 1
+			}
+			if meta, bad := entry.ParseMeta(body); err == nil && bad == nil && k == objects.Blob {
+				it.created = meta.Created.UnixNano()
+			}
+			return nil
+		})
+		if err != nil {
+			return err
 		}
 	}
 	return nil
@@ -239,7 +262,7 @@ func (e *eviction) day(ctx context.Context, day []item) (n int, err error) {
 		}
 		return list
 	}
-	fits, err := e.add(ctx, ids())
+	fits, err := e.add(ctx, ids(), e.share*int64(len(day)))
 	if fits || err != nil {
 		return len(day), err
 	}
@@ -258,7 +281,7 @@ func (e *eviction) fit(ctx context.Context, ids []objects.ID) (n int, err error)
 	}
 	half := len(ids) / 2
 	for _, part := range [][]objects.ID{ids[:half], ids[half:]} {
-		fits, err := e.add(ctx, part)
+		fits, err := e.add(ctx, part, e.share*int64(len(part)))
 		if err != nil {
 			return n, err
 		}
@@ -272,9 +295,9 @@ func (e *eviction) fit(ctx context.Context, ids []objects.ID) (n int, err error)
 }
 
 // add lets some objects stay, with all that they lead to, if there is room for all of
-// them.
-func (e *eviction) add(ctx context.Context, ids []objects.ID) (fits bool, err error) {
-	w := walk{tips: ids, seen: e.plan.Live, parts: e.parts, shallow: always, record: true}
+// them and for so many bytes above them.
+func (e *eviction) add(ctx context.Context, ids []objects.ID, above int64) (fits bool, err error) {
+	w := walk{tips: ids, seen: e.plan.Live, parts: e.parts, shallow: always, record: true, bytes: above}
 	if err := e.walk(ctx, &w); err != nil {
 		return false, err
 	}
@@ -336,14 +359,16 @@ func (e *eviction) commits(ctx context.Context) error {
 	if err := e.walk(ctx, &w); err != nil {
 		return err
 	}
-	e.plan.Bytes += w.bytes
-	e.left -= max(0, w.bytes-e.top) // there is room for the trees above already
+	// There is room for the trees above already.
+	extra := max(0, w.bytes-e.share*int64(e.listed.Len()-e.plan.Evicted))
+	e.plan.Bytes += extra
+	e.left -= extra
 	if e.full {
 		return nil
 	}
 	kept, _ := e.graph.cut(tips, e.planner.limit)
 	for _, id := range kept {
-		fits, err := e.add(ctx, []objects.ID{id})
+		fits, err := e.add(ctx, []objects.ID{id}, 0)
 		if err != nil || !fits {
 			return err
 		}
