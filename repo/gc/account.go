@@ -141,6 +141,9 @@ func (e *eviction) weighRoots(ctx context.Context) error {
 			return err
 		}
 		r.bytes = w.bytes
+		if r.replaced(e.plan.Shed) {
+			r.bytes = max(0, r.bytes-e.share*int64(r.evicted)) // the trees above get smaller
+		}
 	}
 	return nil
 }
