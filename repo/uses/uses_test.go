@@ -3,6 +3,7 @@ package uses
 import (
 	"context"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"testing"
@@ -76,4 +77,25 @@ func TestCompact(t *testing.T) {
 	if day, ok := table.Day("late"); err != nil || len(table) != 1 || !ok || day != 10 {
 		t.Errorf("%d uses, %v, late on %d; want that alone, on day 10", len(table), err, day)
 	}
+}
+
+func FuzzLoad(f *testing.F) {
+	f.Add([]byte("0123456789abcdef 20000\n"))
+	f.Add([]byte("0123456789abcdef 20000\n0123456789abcdef 19999\nfedcba98"))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		dir := t.TempDir()
+		if err := os.WriteFile(filepath.Join(dir, fileName), data, 0o666); err != nil {
+			t.Fatal(err)
+		}
+		table, err := Load(dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(filepath.Join(dir, fileName), table.encode(), 0o666); err != nil {
+			t.Fatal(err)
+		}
+		if again, err := Load(dir); err != nil || !maps.Equal(again, table) {
+			t.Errorf("%v, written and read again %v, %v", table, again, err)
+		}
+	})
 }
