@@ -3,7 +3,9 @@ package odb
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
+	"io/fs"
 	"slices"
 
 	"github.com/cache-tool/cache-tool/objects"
@@ -34,36 +36,48 @@ func (w *sweeper) beneath(ctx context.Context, ids []objects.ID) error {
 	return nil
 }
 
-// beneathAll is beneath for all that is live, and for what is in young packs: who
-// sends a blob in chunks leaves out those that are here.
-func (w *sweeper) beneathAll(ctx context.Context) error {
+// scan is beneath for all that is live, and for what is in young packs: who sends a blob
+// in chunks leaves out those that are here. It looks at packs that it has not seen yet.
+func (w *sweeper) scan(ctx context.Context) error {
 	s, _, err := w.db.refresh(w.db.set.Load())
 	if err != nil {
 		return err
 	}
 	for _, p := range s.packs {
-		x, err := w.db.open(p)
-		if err != nil {
+		if w.scanned[p.base] {
 			continue
 		}
-		var parts, before []indexedRecord
-		for id, e := range x.All() {
-			switch {
-			case !isMade(e.Type):
-			case w.isLive(p, id, e.Type):
-				parts = append(parts, indexedRecord{id, e})
-			case w.o.Before != nil && w.o.Before.Has(id):
-				before = append(before, indexedRecord{id, e})
-			}
+		x, err := w.db.open(p)
+		switch {
+		case errors.Is(err, fs.ErrNotExist), errors.Is(err, errTorn):
+			continue // what was in it is in another one, or nowhere
+		case err != nil: // nobody knows what is in it
+			w.keepChunks, w.keepTrees = true, true
+			continue
 		}
-		if err := w.addParts(ctx, p, x, parts, w.parts); err != nil {
-			return err
-		}
-		if err := w.addParts(ctx, p, x, before, w.before); err != nil {
+		w.scanned[p.base] = true
+		if err := w.scanPack(ctx, p, x); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+func (w *sweeper) scanPack(ctx context.Context, p *stored, x *pack.Index) error {
+	var parts, before []indexedRecord
+	for id, e := range x.All() {
+		switch {
+		case !isMade(e.Type):
+		case w.isLive(p, id, e.Type):
+			parts = append(parts, indexedRecord{id, e})
+		case w.o.Before != nil && w.o.Before.Has(id):
+			before = append(before, indexedRecord{id, e})
+		}
+	}
+	if err := w.addParts(ctx, p, x, parts, w.parts); err != nil {
+		return err
+	}
+	return w.addParts(ctx, p, x, before, w.before)
 }
 
 // isMade reports whether a record is made of others.

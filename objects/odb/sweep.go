@@ -71,8 +71,8 @@ func (db *DB) Sweep(ctx context.Context, o SweepOptions) (Swept, error) {
 	if err := db.Seal(ctx); err != nil {
 		return Swept{}, err
 	}
-	w := sweeper{db: db, o: o, gone: map[string]bool{}, parts: o.NewSet(), before: o.NewSet()}
-	if err := w.beneathAll(ctx); err != nil {
+	w := sweeper{db: db, o: o, gone: map[string]bool{}, scanned: map[string]bool{}, parts: o.NewSet(), before: o.NewSet()}
+	if err := w.scan(ctx); err != nil {
 		return Swept{}, err
 	}
 	for {
@@ -91,10 +91,12 @@ func (db *DB) Sweep(ctx context.Context, o SweepOptions) (Swept, error) {
 
 // A sweeper is one Sweep.
 type sweeper struct {
-	db   *DB
-	o    SweepOptions
-	sum  Swept
-	gone map[string]bool // packs that were dealt with, or made, by their names
+	db  *DB
+	o   SweepOptions
+	sum Swept
+	// Packs that were dealt with, or made, and those of which it is known what their
+	// objects are made of; by their names.
+	gone, scanned map[string]bool
 
 	// Chunks, and bases of trees, that live objects are made of, and those that were
 	// live before. They are not among these: a base stays without what it leads to.
@@ -377,6 +379,9 @@ func (w *sweeper) mark(ctx context.Context) error {
 	}
 	ids, err := w.o.Mark(ctx)
 	if err != nil {
+		return err
+	}
+	if err := w.scan(ctx); err != nil {
 		return err
 	}
 	return w.beneath(ctx, ids)

@@ -296,3 +296,24 @@ func TestSweepBesideWriters(t *testing.T) {
 		t.Errorf("afterwards: %v", problems)
 	}
 }
+
+// An object that is live and not here, as in a lazy repository, may come while others
+// are swept, made of chunks that nobody else needs.
+func TestSweepLooksAtPacksThatCome(t *testing.T) {
+	db := open(t, test.Dir(t))
+	big := bigText(7)
+	commit(t, db, odb.Durable, func(b *odb.Batch) { put(t, b, objects.Blob, big) })
+	body := append(bytes.Clone(big), "more"...)
+	promised := map[objects.ID][]byte{objects.Sum(objects.Blob, body): body}
+	calls := 0
+	sweep(t, db, odb.SweepOptions{Live: live(promised), Mark: func(context.Context) ([]objects.ID, error) {
+		if calls++; calls == 1 {
+			commit(t, db, odb.Durable, func(b *odb.Batch) { put(t, b, objects.Blob, body) })
+		}
+		return nil, nil
+	}})
+	checkAll(t, db, promised)
+	if problems := verify(t, db); len(problems) > 0 || calls == 0 {
+		t.Errorf("after %d calls: %v", calls, problems)
+	}
+}
