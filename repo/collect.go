@@ -114,7 +114,10 @@ func (r *Repo) collectOnce(ctx context.Context, o CollectOptions, sum *Collected
 		swept.Add(sum.Swept)
 	}
 	sum.Plan, sum.Swept = plan, swept
-	if sum.SizeAfter = before.Bytes - swept.Bytes; err != nil || o.DryRun {
+	if sum.SizeAfter = before.Bytes - swept.Bytes; plan.Evicted > 0 {
+		sum.SizeAfter = max(sum.SizeAfter, plan.Bytes+c.overhead) // new trees take the place of old ones
+	}
+	if err != nil || o.DryRun {
 		return err
 	}
 	if err := r.DB.Consolidate(ctx); err != nil {

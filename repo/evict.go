@@ -112,7 +112,7 @@ func (r *Repo) evictOnce(ctx context.Context, branch refs.Name, plan *gc.Plan) (
 	if len(edits) == 0 {
 		return objects.ID{}, nil
 	}
-	tree, err := trees.Apply(ctx, b, b, root, edits)
+	tree, err := trees.Apply(ctx, b, wholeTrees{b}, root, edits)
 	if err != nil {
 		return objects.ID{}, err
 	}
@@ -124,6 +124,13 @@ func (r *Repo) evictOnce(ctx context.Context, branch refs.Name, plan *gc.Plan) (
 		return objects.ID{}, err
 	}
 	return commit, r.Refs.Apply(ctx, refs.Update{Name: branch, Old: tip, New: commit, Reason: "gc: evict"})
+}
+
+// wholeTrees keeps trees whole. As differences to those that go they would hold these.
+type wholeTrees struct{ *odb.Batch }
+
+func (w wholeTrees) PutTree(body []byte, _ objects.ID) (objects.ID, error) {
+	return w.PutBytes(objects.Tree, body)
 }
 
 // evictMessage says what a commit takes out.
