@@ -138,7 +138,7 @@ const killed = 128 + int(syscall.SIGKILL)
 // everything take so much longer.
 func count(t *testing.T, n int) int {
 	t.Helper()
-	if n = test.Count(t, n); raceDetector {
+	if n = test.Count(t, n); test.Race {
 		return max(1, n/3)
 	}
 	return n

@@ -156,7 +156,7 @@ func TestMillionEntries(t *testing.T) {
 		if large.Calls > small.Calls+extraCalls || large.Read > small.Read+extraBytes || large.Mapped > small.Mapped+extraMapped {
 			t.Errorf("%s: %+v among %d entries, %+v among 1000", do.name, large, n, small)
 		}
-		if large.Peak > maxMemory && !raceDetector {
+		if large.Peak > maxMemory && !test.Race {
 			t.Errorf("%s: %d MB of memory", do.name, large.Peak>>20)
 		}
 		written := 0
@@ -170,7 +170,7 @@ func TestMillionEntries(t *testing.T) {
 		}
 	}
 	for _, args := range [][]string{{"fsck"}, {"stats", "--by", "client", "--largest", "10", "--unused"}} {
-		if large, _ := measure(t, many, args...); large.Peak > 2*maxMemory && !raceDetector {
+		if large, _ := measure(t, many, args...); large.Peak > 2*maxMemory && !test.Race {
 			t.Errorf("%s: %d MB of memory", args[0], large.Peak>>20)
 		} else {
 			t.Logf("%s: %d MB of memory", args[0], large.Peak>>20)
