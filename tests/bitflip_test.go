@@ -36,7 +36,7 @@ func TestBitFlips(t *testing.T) {
 	random := uint64(time.Now().UnixNano())
 	t.Logf("random seed %d", random)
 	kept := keepFiles(t, c.repo())
-	n := count(t, 1000)
+	n := test.Count(t, 1000)
 	same := 0
 	for i := range n {
 		seed := uint64(1)
@@ -203,7 +203,7 @@ func TestRepairsDamage(t *testing.T) {
 	alone(t)
 	c := newFlipCache(t)
 	kept := keepFiles(t, c.repo())
-	for i := range count(t, 300) {
+	for i := range test.Count(t, 300) {
 		t.Run(fmt.Sprint(i), func(t *testing.T) {
 			r := rand.New(rand.NewPCG(2, uint64(i)))
 			staged := ""

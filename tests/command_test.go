@@ -134,16 +134,6 @@ func exitCode(err error) int {
 
 const killed = 128 + int(syscall.SIGKILL)
 
-// count is test.Count, and a third of it with the race detector, which makes
-// everything take so much longer.
-func count(t *testing.T, n int) int {
-	t.Helper()
-	if n = test.Count(t, n); test.Race {
-		return max(1, n/3)
-	}
-	return n
-}
-
 // write makes the file name, and the directories that it is in.
 func write(t testing.TB, name, content string) string {
 	t.Helper()

@@ -291,7 +291,7 @@ func TestPowerCut(t *testing.T) {
 						c.check(t, w, c.old, c.new)
 					}
 				},
-				Max: count(t, 30),
+				Max: test.Count(t, 30),
 			}.PowerCut(t)
 		})
 	}
@@ -347,7 +347,7 @@ func TestKilledRestore(t *testing.T) {
 	}
 	whole := time.Duration(0)
 	cut := 0
-	for i := range count(t, 300) {
+	for i := range test.Count(t, 300) {
 		to := test.Dir(t)
 		must(t, w.repo(), "restore", "version0", "--to", to, "--delete")
 		cmd := process(w.repo(), "restore", "version1", "--to", to, "--delete")

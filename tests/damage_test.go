@@ -225,7 +225,7 @@ func TestDamagedAnywhere(t *testing.T) {
 	for n, class := range damaged {
 		names := strings.Join(class.damages, ",")
 		t.Run(class.files+":"+names, func(t *testing.T) {
-			for i := range count(t, class.times) {
+			for i := range test.Count(t, class.times) {
 				r := rand.New(rand.NewPCG(uint64(n), uint64(i)))
 				name := class.damages[i%len(class.damages)]
 				t.Run(fmt.Sprint(name, i), func(t *testing.T) {
@@ -279,7 +279,7 @@ func TestDamagedRefsJournal(t *testing.T) {
 			killed = one
 		}
 	}
-	for i := range count(t, 200) {
+	for i := range test.Count(t, 200) {
 		r := rand.New(rand.NewPCG(1, uint64(i)))
 		d := damages[i%3] // flip, cut, zeros
 		t.Run(fmt.Sprint(d.name, i), func(t *testing.T) {

@@ -85,7 +85,7 @@ func TestFullDisk(t *testing.T) {
 			c.new = mustState(t, whole.repo())
 			used := max(0, before-free(t, disk)) + 64<<10 // and what it used for a moment
 
-			tries := count(t, 100)
+			tries := test.Count(t, 100)
 			failures := 0
 			for i := range tries {
 				disk := smallDisk(t, 24<<20) // files of the last one may still be open
@@ -182,8 +182,8 @@ func TestRestoreToFullDisk(t *testing.T) {
 	t.Setenv("TMPDIR", disk) // what goes to standard output is proven there first
 	old := write(t, filepath.Join(to, "files", "0", "file0"), "old")
 	write(t, filepath.Join(to, "mine"), "mine")
-	for i := range count(t, 200) {
-		empty := fill(t, disk, files*i/count(t, 200))
+	for i := range test.Count(t, 200) {
+		empty := fill(t, disk, files*i/test.Count(t, 200))
 		before, room := test.Shape(t, disk), free(t, disk)
 		for _, args := range [][]string{
 			{"restore", "files", "--to", to}, {"restore", "files", "--to", to, "--delete"}, {"restore", "huge", "--to", to},

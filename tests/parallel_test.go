@@ -145,7 +145,7 @@ func TestRunsBesideCommits(t *testing.T) {
 			}
 		}
 	})
-	runs := parallel + count(t, 1000)
+	runs := parallel + test.Count(t, 1000)
 	var group errgroup.Group
 	group.SetLimit(8)
 	for i := range runs {
@@ -239,7 +239,7 @@ const maxPacks = 50
 func TestManyMisses(t *testing.T) {
 	alone(t)
 	w := newWorld(t, act{})
-	misses := count(t, 5000)
+	misses := test.Count(t, 5000)
 	most := 0
 	var mu sync.Mutex
 	var group errgroup.Group
@@ -310,7 +310,7 @@ func TestFileThatChanges(t *testing.T) {
 		}
 	})
 	saved, refused := 0, 0
-	for i := range count(t, 100) {
+	for i := range test.Count(t, 100) {
 		for _, args := range [][]string{{"save", "changing", "changing"}, {"put", "changing", "changing/file"}} {
 			r := run(w.repo(), args...)
 			switch {

@@ -69,7 +69,7 @@ func TestRacingPushes(t *testing.T) {
 	for _, p := range racyPlaces() {
 		t.Run(p.name, func(t *testing.T) {
 			s := p.start(t)
-			rounds := count(t, 30)
+			rounds := test.Count(t, 30)
 			var hosts []*host
 			for range racers {
 				hosts = append(hosts, s.connected(t))
@@ -167,7 +167,7 @@ func TestExchangeBesideWork(t *testing.T) {
 				}
 				return nil
 			})
-			n := count(t, 150)
+			n := test.Count(t, 150)
 			var group errgroup.Group
 			group.SetLimit(2)
 			keys := []string{"first"}

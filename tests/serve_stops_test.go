@@ -12,6 +12,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/cache-tool/cache-tool/internal/test"
 )
 
 // slowLine is a network that lets through only so much at a time. It counts what
@@ -138,7 +140,7 @@ func TestServeBesideWork(t *testing.T) {
 	s := startServe(t)
 	local := newHost(t)
 	local.setenv("CACHE_TOOL_REPO", s.repo)
-	n := count(t, 60)
+	n := test.Count(t, 60)
 	ended := make(chan error, 1)
 	go func() {
 		for i := range n {

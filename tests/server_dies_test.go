@@ -28,7 +28,7 @@ func TestServerKilled(t *testing.T) {
 	for _, p := range placesNamed(names...) {
 		t.Run(p.name, func(t *testing.T) {
 			s := p.start(t)
-			pushes := max(3, count(t, 100)/racers)
+			pushes := max(3, test.Count(t, 100)/racers)
 			var hosts []*host
 			for range racers {
 				h := s.connected(t)
@@ -117,7 +117,7 @@ func TestServerDiskFull(t *testing.T) {
 	}
 	for n, name := range names {
 		t.Run(name, func(t *testing.T) {
-			for i := range count(t, 40) {
+			for i := range test.Count(t, 40) {
 				disk := smallDisk(t, 3<<20)
 				s := onDisk(t, name, disk)
 				h := s.connected(t)
