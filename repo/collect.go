@@ -185,9 +185,7 @@ func (c *collector) makePlan(ctx context.Context) (*gc.Plan, error) {
 	if err != nil {
 		return nil, err
 	}
-	for _, id := range staged {
-		store.Staged = append(store.Staged, id)
-	}
+	store.Staged = staged
 	if c.o.Head, err = r.Refs.Head(ctx); err != nil {
 		return nil, err
 	}

@@ -235,13 +235,11 @@ func (w *sweeper) count(p *stored, x *pack.Index) (census, error) {
 
 // pack drops what is dead in one pack, if that is worth it.
 func (w *sweeper) pack(ctx context.Context, p *stored) error {
-	x, err := w.db.open(p)
-	if err != nil {
+	if _, err := w.db.open(p); err != nil {
 		return nil // nothing is known of it: fsck tells
 	}
 	w.db.suspect(p) // what a damaged index does not show would be lost
-	x = p.index.Load()
-	c, err := w.count(p, x)
+	c, err := w.count(p, p.index.Load())
 	w.sum.Young += c.young
 	switch {
 	case err != nil:
