@@ -63,7 +63,10 @@ func (db *DB) Sweep(ctx context.Context, o SweepOptions) (Swept, error) {
 	if err := db.Seal(ctx); err != nil {
 		return Swept{}, err
 	}
-	w := sweeper{db: db, o: o, gone: map[string]bool{}, parts: o.NewSet(), before: o.NewSet()}
+	w := sweeper{
+		db: db, o: o, gone: map[string]bool{}, again: map[string]bool{}, parts: o.NewSet(), before: o.NewSet(),
+		holds: map[string][]objects.ID{}, held: map[objects.ID]int{},
+	}
 	if err := w.beneathAll(ctx); err != nil {
 		return Swept{}, err
 	}
@@ -88,6 +91,13 @@ type sweeper struct {
 	sum  Swept
 	gone map[string]bool // packs that were dealt with, or made, by their names
 
+	// Packs that were made, and have something dead in them that others held then: they
+	// have their turn once more.
+	again map[string]bool
+
+	holds map[string][]objects.ID // what dead records are made of, by the names of their packs
+	held  map[objects.ID]int      // in how many packs these are, but for those that were dropped
+
 	// Chunks, and bases of trees, that live objects are made of, and those that were
 	// live before. They are not among these: a base stays without what it leads to.
 	parts, before Set
@@ -96,8 +106,9 @@ type sweeper struct {
 	keepChunks, keepTrees bool
 }
 
-// next returns a pack that may be swept and was not yet; nil if there is none. The
-// biggest come first: they give back most.
+// next returns a pack that may be swept and was not yet; nil if there is none. Those
+// come first whose dead records hold something in others, the newest first; then the
+// biggest: they give back most.
 func (w *sweeper) next(ctx context.Context) (*stored, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
@@ -106,9 +117,19 @@ func (w *sweeper) next(ctx context.Context) (*stored, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := w.hold(ctx, s.packs); err != nil {
+		return nil, err
+	}
 	var next *stored
 	for _, p := range s.packs {
-		if !w.gone[p.base] && !p.isStaged() && (next == nil || p.size > next.size) {
+		if w.gone[p.base] || p.isStaged() {
+			continue
+		}
+		if len(w.holds[p.base]) > 0 {
+			next = p
+			break
+		}
+		if next == nil || p.size > next.size {
 			next = p
 		}
 	}
@@ -153,7 +174,7 @@ func (db *DB) Young(ctx context.Context, age time.Duration, known Set) ([]object
 // isLive reports whether a record of p must stay.
 func (w *sweeper) isLive(p *stored, id objects.ID, t pack.Type) bool {
 	switch {
-	case w.o.Live.Has(id), w.parts.Has(id), t == pack.Chunk && w.keepChunks, t == pack.Tree && w.keepTrees:
+	case w.o.Live.Has(id), w.parts.Has(id), w.held[id] > 0, t == pack.Chunk && w.keepChunks, t == pack.Tree && w.keepTrees:
 		return true
 	case w.o.Before != nil && (w.o.Before.Has(id) || w.before.Has(id)):
 		return false
@@ -211,25 +232,32 @@ func (w *sweeper) pack(ctx context.Context, p *stored) error {
 	}
 	w.db.suspect(p) // what a damaged index does not show would be lost
 	x = p.index.Load()
+	dropped := false
+	w.release(p)
+	defer func() {
+		if !dropped {
+			w.retain(p)
+		}
+	}()
 	c, err := w.count(p, x)
-	switch {
-	case err != nil:
+	if err != nil {
 		w.db.warn(fmt.Errorf("pack %s is left as it is: %w", p.base, err))
 		return nil
+	}
+	waste := c.deadStored + w.heldBack(p)
+	switch {
 	case c.dead == 0:
 		return nil
-	case c.dead < c.objects && float64(c.deadStored) < w.o.Rewrite*float64(c.bytes):
-		w.sum.Dead += c.deadStored
-		return nil
-	}
-	dropped := true
-	if !w.o.DryRun {
+	case c.dead < c.objects && float64(waste) < w.o.Rewrite*float64(c.bytes):
+	case w.o.DryRun:
+		dropped = true
+	default:
 		if dropped, err = w.drop(ctx, p, c); err != nil {
 			return err
 		}
 	}
 	if !dropped {
-		w.sum.Dead += c.deadStored
+		w.sum.Dead += waste
 		return nil
 	}
 	w.sum.Objects += c.dead
@@ -273,11 +301,13 @@ func (w *sweeper) copyLive(ctx context.Context, p *stored) (fresh *copied, dead 
 	if there, err := w.isThere(p); err != nil || !there {
 		return nil, nil, err
 	}
+	held := false
 	fresh, err = w.db.copyPacks(ctx, []*stored{p}, func(r indexedRecord) bool {
 		live := w.isLive(p, r.id, r.e.Type)
 		if !live {
 			dead = append(dead, r.id)
 		}
+		held = held || w.held[r.id] > 0
 		return live
 	})
 	if err != nil {
@@ -291,7 +321,9 @@ func (w *sweeper) copyLive(ctx context.Context, p *stored) (fresh *copied, dead 
 		return nil, nil, err
 	}
 	for _, o := range fresh.outs {
-		w.gone[o.name.String()] = true
+		name := o.name.String()
+		w.gone[name] = !held || w.again[p.base]
+		w.again[name] = true
 	}
 	return fresh, dead, nil
 }
@@ -321,6 +353,13 @@ func (w *sweeper) exchange(ctx context.Context, p *stored, fresh *copied, dead [
 		return false, err
 	}
 	if err := w.mark(ctx); err != nil {
+		return false, err
+	}
+	s, err := w.db.packs()
+	if err == nil {
+		err = w.hold(ctx, s.packs) // of those that have come meanwhile
+	}
+	if err != nil {
 		return false, err
 	}
 	needed := slices.ContainsFunc(dead, func(id objects.ID) bool {
