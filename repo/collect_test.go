@@ -291,6 +291,34 @@ func TestCollectCutsHistoryForSize(t *testing.T) {
 	}
 }
 
+// Merges need the commit that a remote was seen at last. One between it and the branch
+// has another parent that goes: it must not count as cut off from both.
+func TestCollectKeepsWhatWasSeen(t *testing.T) {
+	const size = 10_000
+	r := newRepo(t)
+	last := put(t, r, "refs/heads/theirs", "b="+noise(1, size))
+	for i := range 5 {
+		put(t, r, main, "a="+noise(uint64(2+i), size))
+	}
+	merged, err := r.Merge(t.Context(), main, last, repo.Theirs, "Merge main of origin")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := r.Config.Set(t.Context(), "remote.origin.url", filepath.Join(t.TempDir(), "other")); err != nil {
+		t.Fatal(err)
+	}
+	if err := r.Refs.Apply(t.Context(), refs.Update{Name: refs.Remote("origin", "main"), New: last}); err != nil {
+		t.Fatal(err)
+	}
+	done, err := r.Collect(t.Context(), repo.CollectOptions{Settings: gc.Settings{MaxSize: size}})
+	if err != nil || done.Evicted == 0 {
+		t.Errorf("%d entries were evicted, %v", done.Evicted, err)
+	}
+	if base, err := r.MergeBase(t.Context(), merged.Tip, last); err != nil || base != last {
+		t.Errorf("main comes from %s, %v, want %s: %+v", base.Short(), err, last.Short(), done.Branches)
+	}
+}
+
 func TestCollectSaysWhatItCannot(t *testing.T) {
 	const size = 10_000
 	r := newRepo(t)

@@ -100,8 +100,8 @@ const (
 // base returns the commit that tip and theirs are compared with, zero if there is none.
 func (r *Repo) base(ctx context.Context, tip, theirs objects.ID) (base objects.ID, from origin, err error) {
 	base, cut, err := r.mergeBase(ctx, tip, theirs)
-	if err != nil || base == theirs || !base.IsZero() && !cut {
-		return base, fromHistory, err
+	if err != nil || base == theirs || !cut {
+		return base, fromHistory, err // if there is none, somebody has begun the branch anew
 	}
 	last, err := r.lastSeen(ctx, tip, theirs)
 	switch {
@@ -114,7 +114,7 @@ func (r *Repo) base(ctx context.Context, tip, theirs objects.ID) (base objects.I
 		if again, err := r.MergeBase(ctx, last, base); err != nil || again == base {
 			return last, fromSeen, err
 		}
-	case base.IsZero() && cut:
+	case base.IsZero():
 		return base, fromNowhere, nil
 	}
 	return base, fromHistory, nil

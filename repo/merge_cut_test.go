@@ -156,6 +156,24 @@ func TestMergeAroundCut(t *testing.T) {
 	}
 }
 
+// Somebody has deleted the branch at the remote, and somebody else begun it anew: what
+// was there before was not taken out of it.
+func TestMergeOfWhatWasBegunAnew(t *testing.T) {
+	r := newRepo(t)
+	first := put(t, r, branch, "a=1")
+	put(t, r, branch, "mine=1")
+	other := put(t, r, "refs/heads/other", "b=1")
+	seen(t, r, first, other)
+	if m := merge(t, r, other); m.Baseless {
+		t.Errorf("%+v", m)
+	}
+	for _, key := range []string{"a", "b", "mine"} {
+		if got := get(t, r, branch, key); got != "1" {
+			t.Errorf("%s is %q", key, got)
+		}
+	}
+}
+
 func TestRevertOfCutCommit(t *testing.T) {
 	r := newRepo(t)
 	put(t, r, branch, "a=1")
