@@ -67,7 +67,7 @@ func TestModel(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Logf("seed %d", seed)
 			m := newModel(t, seed)
-			steps := count(t, 10_000) / len(seeds)
+			steps := test.Count(t, 10_000) / len(seeds)
 			for i := range steps {
 				m.step(i)
 			}
