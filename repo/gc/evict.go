@@ -182,23 +182,69 @@ func compareBool(a, b bool) int {
 	return 1
 }
 
+// A prefetcher can bring many objects of a store at once.
+type prefetcher interface {
+	Prefetch(ctx context.Context, ids []objects.ID) error
+}
+
+// fetchedAtOnce is how many metas are brought at once.
+const fetchedAtOnce = 8 << 10
+
 // readDates reads when some entries were made. One whose meta can't be read is of
 // 1970.
 func (e *eviction) readDates(ctx context.Context, items []item) error {
-	for i := range items {
-		if err := ctx.Err(); err != nil {
+	for len(items) > 0 {
+		part := items[:min(len(items), fetchedAtOnce)]
+		items = items[len(part):]
+		metas, err := e.metas(ctx, part)
+		if err != nil {
 			return err
 		}
-		it := &items[i]
+		for i := range part {
+			if part[i].created != 0 {
+				continue
+			}
+			part[i].created = 1
+			body, err := objects.ReadKind(ctx, e.s.Objects, metas[i], objects.Blob)
+			if err != nil {
+				continue
+			}
+			if meta, err := entry.ParseMeta(body); err == nil {
+				part[i].created = meta.Created.UnixNano()
+			}
+		}
+	}
+	return ctx.Err()
+}
+
+// metas returns the metas of those entries of which nobody has looked when they were
+// made. A store that can brings them all at once.
+func (e *eviction) metas(ctx context.Context, items []item) ([]objects.ID, error) {
+	metas := make([]objects.ID, len(items))
+	var wanted []objects.ID
+	for i, it := range items {
+		if err := ctx.Err(); err != nil {
+			return nil, err
+		}
 		if it.created != 0 {
 			continue
 		}
-		it.created = 1
-		if _, meta, err := entry.Read(ctx, e.s.Objects, it.id); err == nil {
-			it.created = meta.Created.UnixNano()
+		tree, err := objects.ReadTree(ctx, e.s.Objects, it.id)
+		if err != nil {
+			continue
+		}
+		for _, child := range tree {
+			if child.Name == entry.MetaName && child.Mode == objects.ModeFile {
+				metas[i] = child.ID
+				wanted = append(wanted, child.ID)
+			}
 		}
 	}
-	return nil
+	store, ok := e.s.Objects.(prefetcher)
+	if !ok || len(wanted) == 0 {
+		return metas, nil
+	}
+	return metas, store.Prefetch(ctx, wanted)
 }
 
 // choose lets stay what there is room for, day by day.
