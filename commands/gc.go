@@ -52,6 +52,9 @@ cache-tool gc --max-size 10GB --dry-run`),
 			if err != nil {
 				return err
 			}
+			if g.remote != "" {
+				return s.collectThere(c.Context, r, g.remote, o)
+			}
 			return s.collect(c.Context, r, o)
 		},
 	}
@@ -119,17 +122,22 @@ func tooBig(sum repo.Collected, o repo.CollectOptions) error {
 		return nil
 	}
 	text := fmt.Sprintf("%s stay, more than %s", size(sum.SizeAfter), size(o.MaxSize))
-	var parts []string
-	for _, h := range sum.Holds {
-		parts = append(parts, fmt.Sprintf("%s %s", h.What, size(h.Bytes)))
-	}
-	if len(parts) > 0 {
-		text += ": " + strings.Join(parts, ", ") + " must stay"
+	if held := holding(sum.Holds); held != "" {
+		text += ": " + held + " must stay"
 	}
 	if o.Grace > time.Second && sum.SizeAfter > sum.Plan.Bytes+o.MaxSize/10 {
 		return withHint(errors.New(text), fmt.Sprintf("what nobody needs stays for %s: --grace 0 drops it now", o.Grace))
 	}
 	return withHint(errors.New(text), "delete tags, change gc.protected, commit what is staged or push what only this repository has")
+}
+
+// holding says what must stay, and how much that is.
+func holding(holds []gc.Hold) string {
+	var parts []string
+	for _, h := range holds {
+		parts = append(parts, fmt.Sprintf("%s %s", h.What, size(h.Bytes)))
+	}
+	return strings.Join(parts, ", ")
 }
 
 // A collectedJSON is what --json says.
