@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/cache-tool/cache-tool/internal/durable"
+	"github.com/cache-tool/cache-tool/internal/uses"
 	"github.com/cache-tool/cache-tool/objects"
 	"github.com/cache-tool/cache-tool/objects/odb"
 	"github.com/cache-tool/cache-tool/objects/pack"
@@ -36,6 +37,9 @@ type cleaning struct {
 	there *bucket.Remote
 	db    *odb.DB // commits and trees of the bucket
 	meter *meter
+
+	used   uses.Table // what is known of uses
+	usedIn []string   // the files of the bucket that tell
 }
 
 // A cleaned is what became of a bucket, or would.
@@ -188,6 +192,9 @@ func (c *cleaning) once(ctx context.Context, dir string) (sum cleaned, err error
 		return sum, err
 	}
 	sum.sizeAfter, sum.waiting = after.Packs.Bytes+after.Indexes.Bytes, after.Condemned
+	if err := c.there.FoldUses(ctx, c.used, c.usedIn, uses.Today(time.Now())-repo.UsesRemembered); err != nil {
+		return sum, err
+	}
 	return sum, c.sweep(ctx, sum.Live)
 }
 
@@ -238,11 +245,20 @@ func (c *cleaning) plan(ctx context.Context, state *bucket.State) (*gc.Plan, err
 	if err != nil {
 		return nil, err
 	}
+	if err := c.readUses(ctx); err != nil {
+		return nil, err
+	}
 	store := gc.Store{
-		Objects:  c.db,
-		Shallow:  func(id objects.ID) bool { return state.Shallow[id] },
-		Weigh:    func(_ context.Context, id objects.ID, add func(objects.ID) bool) (int64, error) { return weights.Of(id, add), nil },
+		Objects: c.db,
+		Shallow: func(id objects.ID) bool { return state.Shallow[id] },
+		Weigh: func(_ context.Context, id objects.ID, add func(objects.ID) bool) (int64, error) {
+			return weights.Of(id, add), nil
+		},
 		Overhead: weights.Overhead,
+		Used: func(path string) (gc.Day, bool) {
+			day, ok := c.used.Day(path)
+			return gc.Day(day), ok
+		},
 	}
 	set := c.o.Settings
 	if set.Head, err = c.r.Refs.Head(ctx); err != nil {
@@ -259,6 +275,19 @@ func (c *cleaning) plan(ctx context.Context, state *bucket.State) (*gc.Plan, err
 		store.Refs = append(store.Refs, ref)
 	}
 	return gc.MakePlan(ctx, store, set)
+}
+
+// readUses reads what the bucket was told of uses, and what is known here besides.
+func (c *cleaning) readUses(ctx context.Context) (err error) {
+	if c.used, c.usedIn, err = c.there.Uses(ctx); err != nil {
+		return err
+	}
+	here, err := c.r.Uses()
+	if err != nil {
+		c.s.warn("%v", err) // what others know counts all the same
+	}
+	c.used.Merge(here)
+	return nil
 }
 
 // mark brings the commits and trees that tips lead to, and says what is needed.
