@@ -27,6 +27,9 @@ branches hold stays. In a repository with a remote, what goes because of its siz
 age is fetched from there when it is needed again; in one without, a commit takes it
 out. Others may read and write meanwhile.
 
+With --remote all that is done to a bucket: a directory on a share or WebDAV. What is
+not needed any more there is deleted by the first gc after the grace.
+
 An AGE is a number and s, m, h, d or w, or "never"; a SIZE is a number of bytes such as
 500MB, 10GB or 2GiB. Without an option the setting of that name holds: see "config list".`, `
 cache-tool gc --max-size 10GB --dry-run`),

@@ -40,7 +40,8 @@ func tellUses(ctx context.Context, r *repo.Repo, noter remote.UseNoter, name str
 	if err != nil {
 		return err
 	}
-	unsent, err := uses.Unsent(r.Dir, name, all)
+	tomorrow := uses.Tomorrow(time.Now())
+	unsent, err := uses.Unsent(r.Dir, name, all, tomorrow)
 	if err != nil {
 		return err
 	}
@@ -49,7 +50,7 @@ func tellUses(ctx context.Context, r *repo.Repo, noter remote.UseNoter, name str
 			return err
 		}
 	}
-	return uses.NoteSent(r.Dir, name, unsent)
+	return uses.NoteSent(r.Dir, name, unsent, tomorrow)
 }
 
 // remoteID stands for a remote in names of files.

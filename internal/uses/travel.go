@@ -99,15 +99,17 @@ func (t Table) Newest(most int) Table {
 // of the days before that. When it was written is when the remote was told.
 const sentDir = "uses.sent"
 
-// Unsent returns what a remote was not told yet of what a table knows. Name stands for
-// the remote, and is fit for a file.
-func Unsent(dir, name string, t Table) (Table, error) {
+// Unsent returns what a remote was not told yet of what a table knows, up to a day: that
+// a clock was wrong once must not count for good. Name stands for the remote, and is fit
+// for a file.
+func Unsent(dir, name string, t Table, last int32) (Table, error) {
 	sent, err := load(filepath.Join(dir, sentDir, name))
 	if err != nil {
 		return nil, err
 	}
+	sent = sent.Until(last)
 	newest := sent.newestDay()
-	unsent := maps.Clone(t)
+	unsent := t.Until(last)
 	maps.DeleteFunc(unsent, func(h uint64, day int32) bool {
 		_, known := sent[h]
 		return day < newest || day == newest && known
@@ -124,14 +126,15 @@ func SentOn(dir, name string) int32 {
 	return Today(fi.ModTime())
 }
 
-// NoteSent notes that a remote was told what a table knows.
-func NoteSent(dir, name string, t Table) error {
+// NoteSent notes that a remote was told what a table knows, up to a day.
+func NoteSent(dir, name string, t Table, last int32) error {
 	name = filepath.Join(dir, sentDir, name)
 	sent, err := load(name)
 	if err != nil {
 		return err
 	}
-	sent.Merge(t)
+	sent = sent.Until(last)
+	sent.Merge(t.Until(last))
 	newest := sent.newestDay()
 	maps.DeleteFunc(sent, func(_ uint64, day int32) bool { return day < newest })
 	if err := durable.MkdirAll(filepath.Dir(name), durable.NoSync); err != nil {

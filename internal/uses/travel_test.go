@@ -49,16 +49,23 @@ func TestUnsent(t *testing.T) {
 			fmt.Sscan(text, &day, &path)
 			want.Note(day, path)
 		}
-		got, err := Unsent(dir, "a", table)
+		got, err := Unsent(dir, "a", table, 20)
 		if err != nil || !maps.Equal(got, want) {
 			t.Errorf("step %d: %v, %v, want %v", i, got, err, want)
 		}
-		if err := NoteSent(dir, "a", got); err != nil {
+		if err := NoteSent(dir, "a", got, 20); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if got, err := Unsent(dir, "b", table); err != nil || !maps.Equal(got, table) {
+	if got, err := Unsent(dir, "b", table, 20); err != nil || !maps.Equal(got, table) {
 		t.Errorf("another remote is told %v, %v", got, err)
+	}
+	// A clock that was wrong once is wrong no longer than that.
+	if err := NoteSent(dir, "b", Table{1: 3, 2: 99}, 100); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := Unsent(dir, "b", Table{1: 4, 2: 99, 3: 5}, 20); err != nil || !maps.Equal(got, Table{1: 4, 3: 5}) {
+		t.Errorf("after a day too late: %v, %v", got, err)
 	}
 	if day := SentOn(dir, "a"); day != Today(time.Now()) {
 		t.Errorf("told on %d", day)

@@ -104,8 +104,7 @@ func refuseToCollect(m remoteStore) error {
 // explain says more about an error.
 func (c *cleaning) explain(err error) error {
 	switch {
-	case errors.As(err, new(*gc.BrokenError)), errors.Is(err, objects.ErrNotFound), errors.Is(err, remote.ErrNotFound),
-		errors.Is(err, pack.ErrBadPack), errors.Is(err, io.ErrUnexpectedEOF):
+	case isLacking(err):
 		err = withHint(fmt.Errorf("nothing was dropped: %w", err), "who has what is missing pushes it again, or deletes the branch that leads to it")
 	case errors.Is(err, bucket.ErrBusy), errors.As(err, new(*refs.ConflictError)), errors.Is(err, remote.ErrStale):
 		err = withHint(fmt.Errorf("nothing was dropped: others push all the time: %w", err), "run it again when there is less going on")
@@ -113,46 +112,42 @@ func (c *cleaning) explain(err error) error {
 	return remoteError(c.m, err)
 }
 
-// run plans and collects, again if others moved what was planned for.
-func (c *cleaning) run(ctx context.Context) (cleaned, error) {
-	const tries = 5
+// run plans and collects. What it has brought here stays for the next time, as far as
+// that will need it; unless it may be what is wrong.
+func (c *cleaning) run(ctx context.Context) (sum cleaned, err error) {
 	c.meter = c.s.progress("gc "+c.m.String(), "object")
 	defer c.meter.stop()
-	// One of a machine at a time: they would do the same, and share the directory.
 	dir := filepath.Join(bucketDir(c.r, c.m), "trees")
 	if err := os.MkdirAll(dir, 0o777); err != nil {
-		return cleaned{}, err
+		return sum, err
 	}
+	// One of a repository at a time: they share the directory.
 	lock, err := durable.LockExclusive(ctx, filepath.Join(dir, "gc.lock"))
 	if err != nil {
-		return cleaned{}, err
+		return sum, err
 	}
 	defer lock.Unlock()
-	for try := 1; ; try++ {
-		sum, err := c.once(ctx, filepath.Join(dir, "packs"))
-		again := errors.As(err, new(*refs.ConflictError)) || errors.Is(err, remote.ErrStale)
-		if !again || try == tries {
-			return sum, err
-		}
-		if err := giveWay(ctx, 5*try); err != nil {
-			return cleaned{}, err
-		}
-	}
-}
-
-// once plans and collects. What it has brought here stays for the next time, as far as
-// that will need it; after an error nothing stays: it may be what is wrong.
-func (c *cleaning) once(ctx context.Context, dir string) (sum cleaned, err error) {
+	dir = filepath.Join(dir, "packs")
 	c.db, err = odb.Open(dir, odb.Options{NoMerge: true, Fetch: c.fetch, Warn: func(err error) { c.s.detail("%v", err) }})
 	if err != nil {
 		return sum, err
 	}
 	defer func() {
 		err = errors.Join(err, c.db.Close())
-		if err != nil {
+		if isLacking(err) {
 			_ = os.RemoveAll(dir)
 		}
 	}()
+	return c.collect(ctx)
+}
+
+// isLacking reports whether something is missing or damaged, here or there.
+func isLacking(err error) bool {
+	return errors.As(err, new(*gc.BrokenError)) || errors.Is(err, objects.ErrNotFound) || errors.Is(err, remote.ErrNotFound) ||
+		errors.Is(err, pack.ErrBadPack) || errors.Is(err, io.ErrUnexpectedEOF)
+}
+
+func (c *cleaning) collect(ctx context.Context) (sum cleaned, err error) {
 	state, err := c.there.State(ctx)
 	if err != nil {
 		return sum, err
@@ -165,24 +160,26 @@ func (c *cleaning) once(ctx context.Context, dir string) (sum cleaned, err error
 	if sum.Plan, err = c.plan(ctx, state); err != nil {
 		return sum, err
 	}
-	collect, err := c.changes(ctx, state, sum.Plan)
-	if err != nil {
-		return sum, err
-	}
 	for _, b := range sum.Branches {
 		sum.kept += b.Bytes
 	}
-	collect.Rewrite = worthRewriting(c.o.MaxSize, sum.sizeBefore, sum.kept)
-	if sum.Collected, err = c.there.Collect(ctx, collect); err != nil {
+	o := bucket.CollectOptions{
+		Mark: c.mark, Grace: c.o.Grace, DryRun: c.o.DryRun,
+		Rewrite: worthRewriting(c.o.MaxSize, sum.sizeBefore, sum.kept),
+	}
+	if c.o.Grace <= 1 {
+		o.Grace = 0 // the shortest that one can write
+	}
+	if sum.Collected, err = c.apply(ctx, state, sum.Plan, o); err != nil {
 		return sum, err
 	}
 	if c.o.DryRun {
-		sum.foresee(before, collect.Grace)
+		sum.foresee(before, o.Grace)
 		return sum, nil
 	}
-	if collect.Grace == 0 && sum.Condemned.N > 0 { // there is nobody to wait for
+	if o.Grace == 0 && sum.Condemned.N > 0 { // there is nobody to wait for
 		again, err := c.there.Collect(ctx, bucket.CollectOptions{Mark: c.mark, Rewrite: 1})
-		if err != nil {
+		if err != nil && !errors.Is(err, bucket.ErrBusy) {
 			return sum, err
 		}
 		sum.Deleted.N, sum.Deleted.Bytes = sum.Deleted.N+again.Deleted.N, sum.Deleted.Bytes+again.Deleted.Bytes
@@ -192,10 +189,35 @@ func (c *cleaning) once(ctx context.Context, dir string) (sum cleaned, err error
 		return sum, err
 	}
 	sum.sizeAfter, sum.waiting = after.Packs.Bytes+after.Indexes.Bytes, after.Condemned
-	if err := c.there.FoldUses(ctx, c.used, c.usedIn, uses.Today(time.Now())-repo.UsesRemembered); err != nil {
-		return sum, err
+	if err := errors.Join(c.there.FoldUses(ctx, c.used, c.usedIn, uses.Today(time.Now())-repo.UsesRemembered), c.sweep(ctx, sum.Live)); err != nil {
+		c.s.detail("%v", err) // the next gc does it
 	}
-	return sum, c.sweep(ctx, sum.Live)
+	return sum, nil
+}
+
+// apply does what was planned for a state of the bucket. If others are faster, it does
+// so with what they have made of it: entries go as far as they are still the same, and
+// branches if they have not moved.
+func (c *cleaning) apply(ctx context.Context, planned *bucket.State, plan *gc.Plan, o bucket.CollectOptions) (bucket.Collected, error) {
+	const tries = 10
+	state := planned
+	for try := 1; ; try++ {
+		var done bucket.Collected
+		o, err := c.changes(ctx, planned, state, plan, o)
+		if err == nil {
+			done, err = c.there.Collect(ctx, o)
+		}
+		overtaken := errors.As(err, new(*refs.ConflictError)) || errors.Is(err, remote.ErrStale)
+		if !overtaken || try == tries {
+			return done, err
+		}
+		if err := giveWay(ctx, try); err != nil {
+			return done, err
+		}
+		if state, err = c.there.State(ctx); err != nil {
+			return done, err
+		}
+	}
 }
 
 // foresee says what a bucket would take.
@@ -296,30 +318,38 @@ func (c *cleaning) mark(ctx context.Context, tips []objects.ID, shallow map[obje
 	return err
 }
 
-// changes returns what is to become of the bucket. What takes out entries is sent to it
-// before.
-func (c *cleaning) changes(ctx context.Context, state *bucket.State, plan *gc.Plan) (bucket.CollectOptions, error) {
-	o := bucket.CollectOptions{Mark: c.mark, Grace: c.o.Grace, DryRun: c.o.DryRun, Shallow: plan.Cut}
-	if c.o.Grace <= 1 {
-		o.Grace = 0 // the shortest that one can write
-	}
+// changes adds to o what is to become of refs and history. What takes out entries is sent
+// to the bucket before.
+func (c *cleaning) changes(ctx context.Context, planned, state *bucket.State, plan *gc.Plan, o bucket.CollectOptions) (bucket.CollectOptions, error) {
+	o.Updates, o.Shallow = nil, slices.Clone(plan.Cut)
 	var tips []objects.ID
 	for _, b := range plan.Branches {
 		u := refs.Update{Name: b.Ref, Old: state.Refs[b.Ref], Reason: "gc"}
+		isSame := u.Old == planned.Refs[b.Ref]
 		switch {
+		case u.Old.IsZero(): // somebody has deleted it
+			continue
 		case plan.EvictsOf(b.Ref) > 0:
+			if !isSame {
+				if err := c.mark(ctx, []objects.ID{u.Old}, state.Shallow, plan.Before); err != nil {
+					return o, err
+				}
+			}
 			commit, err := c.evict(ctx, u.Old, plan)
 			if err != nil {
 				return o, fmt.Errorf("%s: %w", b.Ref.Short(), err)
 			}
+			if commit.IsZero() {
+				continue
+			}
 			u.New, o.Shallow = commit, append(o.Shallow, commit)
 			tips = append(tips, commit)
-		case !b.Expired:
+		case !b.Expired || !isSame:
 			continue
 		}
 		o.Updates = append(o.Updates, u)
 	}
-	if len(tips) == 0 || c.o.DryRun {
+	if len(tips) == 0 || o.DryRun {
 		return o, nil
 	}
 	send := c.options(maps.Clone(state.Shallow))
@@ -378,102 +408,4 @@ func (c *cleaning) fetch(ctx context.Context, ids []objects.ID) error {
 		return err
 	}
 	return b.Commit(ctx, odb.Staged)
-}
-
-// tooBigThere is the error that says why a bucket is bigger than was asked for.
-func tooBigThere(m remoteStore, sum cleaned, o repo.CollectOptions) error {
-	if o.MaxSize == 0 || sum.sizeAfter <= o.MaxSize {
-		return nil
-	}
-	text := fmt.Sprintf("%s: %s stay, more than %s", m, size(sum.sizeAfter), size(o.MaxSize))
-	if held := holding(sum.Holds); held != "" {
-		text += ": " + held + " must stay"
-	}
-	if o.Grace > 1 && sum.Plan.Short == 0 {
-		return withHint(errors.New(text), fmt.Sprintf("packs younger than %s stay, since somebody may be about to need them: a later run drops them", ageOf(o.Grace)))
-	}
-	return withHint(errors.New(text), "delete tags, or change gc.protected")
-}
-
-// A cleanedJSON is what --json says of a bucket.
-type cleanedJSON struct {
-	Remote     string      `json:"remote"`
-	DryRun     bool        `json:"dryRun"`
-	Branches   []gc.Branch `json:"branches"`
-	Evicted    int         `json:"evictedEntries"`
-	Condemned  filesJSON   `json:"condemned"` // packs that do not count any more
-	Made       filesJSON   `json:"made"`      // packs of what was still needed of them
-	Deleted    filesJSON   `json:"deleted"`   // packs that were condemned before, and what was left over
-	Waiting    filesJSON   `json:"waiting"`   // condemned packs that are deleted after the grace
-	Damaged    int         `json:"damagedPacks,omitempty"`
-	KeptBytes  int64       `json:"keptBytes"`
-	SizeBefore int64       `json:"sizeBefore"` // without condemned packs
-	SizeAfter  int64       `json:"sizeAfter"`
-	Holds      []gc.Hold   `json:"holds,omitempty"`
-}
-
-type filesJSON struct {
-	Files int   `json:"files"`
-	Bytes int64 `json:"bytes"`
-}
-
-func cleanedOf(m remoteStore, sum cleaned, dryRun bool) cleanedJSON {
-	files := func(f bucket.Files) filesJSON { return filesJSON{f.N, f.Bytes} }
-	branches := sum.Branches
-	if branches == nil {
-		branches = []gc.Branch{}
-	}
-	return cleanedJSON{
-		Remote: m.String(), DryRun: dryRun, Branches: branches, Evicted: sum.Evicted,
-		Condemned: files(sum.Condemned), Made: files(sum.Made), Deleted: files(sum.Deleted), Waiting: files(sum.waiting), Damaged: sum.Damaged,
-		KeptBytes: sum.kept, SizeBefore: sum.sizeBefore, SizeAfter: sum.sizeAfter, Holds: sum.Holds,
-	}
-}
-
-// tellCleaned says what was kept and dropped, branch by branch.
-func (s *session) tellCleaned(m remoteStore, sum cleaned, o repo.CollectOptions, took time.Duration) {
-	for _, b := range sum.Branches {
-		s.say("%s", branchLine(b, false))
-	}
-	verb, made, deleted := "condemned", "made", "deleted"
-	if o.DryRun {
-		verb, made, deleted = "would condemn", "make", "delete"
-	}
-	files := func(f bucket.Files, what string) string {
-		if f.N == 0 {
-			return counted(0, what)
-		}
-		return fmt.Sprintf("%s, %s", counted(f.N, what), size(f.Bytes))
-	}
-	text := fmt.Sprintf("%s: %s %s", shown(m.String()), verb, files(sum.Condemned, "pack"))
-	if sum.Made.N > 0 {
-		text += fmt.Sprintf("; %s %s of what is needed of them", made, files(sum.Made, "pack"))
-	}
-	if sum.Deleted.N > 0 {
-		text += fmt.Sprintf("; %s %s", deleted, files(sum.Deleted, "file"))
-	}
-	text += fmt.Sprintf(": %s -> %s", size(sum.sizeBefore), size(sum.sizeAfter))
-	if !o.DryRun {
-		text += fmt.Sprintf(", %.1f s", took.Seconds())
-	}
-	s.say("%s", text)
-	if sum.waiting.N > 0 {
-		s.say("%s: %s of condemned packs wait besides, for readers: a gc deletes them %s after they were condemned", shown(m.String()), size(sum.waiting.Bytes), ageOf(o.Grace))
-	}
-	if sum.Damaged > 0 {
-		s.warn("%s: %s can't be read, though they are needed, and stay: who has what is in them pushes it again", m, counted(sum.Damaged, "pack"))
-	}
-}
-
-// ageOf writes a period as people give it.
-func ageOf(d time.Duration) string {
-	for _, unit := range []struct {
-		d    time.Duration
-		name string
-	}{{24 * time.Hour, "d"}, {time.Hour, "h"}, {time.Minute, "m"}} {
-		if d%unit.d == 0 {
-			return fmt.Sprintf("%d%s", d/unit.d, unit.name)
-		}
-	}
-	return d.String()
 }

@@ -3,6 +3,7 @@ package tests
 import (
 	"encoding/json"
 	"fmt"
+	"os"
 	"path/filepath"
 	"strings"
 	"sync/atomic"
@@ -148,6 +149,73 @@ func TestCollectRemoteBesidePushes(t *testing.T) {
 			late.must("pull")
 			late.holds(keys...)
 		})
+	}
+}
+
+// TestEvictRemoteBesidePushes: two machines keep a bucket small to which others push. What
+// came last stays, nothing that goes comes back, and what is there is whole.
+func TestEvictRemoteBesidePushes(t *testing.T) {
+	s := placesNamed("bucket")[0].start(t)
+	rounds := count(t, 100)
+	var pushing, collecting errgroup.Group
+	var over atomic.Bool
+	hosts := []*host{s.connected(t), s.connected(t), s.connected(t)}
+	for i, h := range hosts {
+		pushing.Go(func() error {
+			for round := range rounds {
+				key := fmt.Sprintf("%d-%d", i, round)
+				if err := os.WriteFile(h.work("value"), []byte(noise(uint64(i<<20+round), 5_000)), 0o666); err != nil {
+					return err
+				}
+				if err := h.try("put", key, "value"); err != nil {
+					return err
+				}
+				if err := h.try("push", "-q"); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+	}
+	evicted := 0
+	for i := range 2 {
+		keeper := s.connected(t)
+		collecting.Go(func() error {
+			for !over.Load() {
+				r, err := finish(keeper.cmd("gc", "--remote", "origin", "--grace", "0", "--max-size", "60kB"), longest)
+				if err != nil {
+					return err
+				}
+				if r.code != done && !strings.Contains(r.err, "others push all the time") && !strings.Contains(r.err, "stay, more than") {
+					return fmt.Errorf("%v", r)
+				}
+				if i == 0 && strings.Contains(r.out, "; dropped ") {
+					evicted++
+				}
+			}
+			return nil
+		})
+	}
+	if err := pushing.Wait(); err != nil {
+		t.Error(err)
+	}
+	over.Store(true)
+	if err := collecting.Wait(); err != nil {
+		t.Error(err)
+	}
+	if evicted == 0 {
+		t.Error("nothing was evicted meanwhile")
+	}
+	last := s.connected(t).must("gc", "--remote", "origin", "--grace", "0", "--max-size", "60kB", "--json")
+	if c := collectedBy(t, last); c.SizeAfter > 60_000 {
+		t.Errorf("%v", last)
+	}
+	late := s.clone(t)
+	for i := range hosts {
+		late.must("get", fmt.Sprintf("%d-%d", i, rounds-1))
+	}
+	if n := strings.Count(late.must("ls", "put").out, "\n"); n > 12 {
+		t.Errorf("%d entries are in 60 kB", n)
 	}
 }
 
