@@ -11,13 +11,13 @@ import (
 	"testing"
 	"time"
 
+	"github.com/cache-tool/cache-tool/internal/uses"
 	"github.com/cache-tool/cache-tool/objects"
 	"github.com/cache-tool/cache-tool/objects/entry"
 	"github.com/cache-tool/cache-tool/objects/odb"
 	"github.com/cache-tool/cache-tool/refs"
 	"github.com/cache-tool/cache-tool/repo"
 	"github.com/cache-tool/cache-tool/repo/gc"
-	"github.com/cache-tool/cache-tool/repo/uses"
 )
 
 // noise returns n bytes of text that can't be made smaller, the same for the same seed.

@@ -190,3 +190,35 @@ func TestRevertOfCutCommit(t *testing.T) {
 		t.Error("the wrong entry was taken back")
 	}
 }
+
+// What the remote has cut off is known here: as the base, but not as a parent, or the
+// next push would bring it there again.
+func TestMergeCutThere(t *testing.T) {
+	r := newRepo(t)
+	old := put(t, r, main, "old=1")
+	last := put(t, r, main, "kept=1")
+	there := refs.Branch("there")
+	start(t, r, there, last)
+	evicted := put(t, r, there, "old")
+	mine := put(t, r, main, "mine=1")
+	m, err := r.MergeCut(t.Context(), main, evicted, map[objects.ID]bool{evicted: true}, repo.Theirs, "Merge main of origin")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := keys(t, r, main, "old", "kept", "mine"); got != "kept mine" {
+		t.Errorf("there are %s", got)
+	}
+	c, err := r.Commit(t.Context(), m.Tip)
+	if err != nil || len(c.Parents) != 1 || c.Parents[0] != evicted || !strings.Contains(c.Message, mine.Short()) {
+		t.Errorf("%+v, %v: want one upon %s that stands for %s", c, err, evicted.Short(), mine.Short())
+	}
+	// Where it was cut off before what both come from, a merge is a merge.
+	more := put(t, r, there, "more=1")
+	put(t, r, main, "late=1")
+	if m, err = r.MergeCut(t.Context(), main, more, map[objects.ID]bool{old: true}, repo.Theirs, "Merge main of origin"); err != nil {
+		t.Fatal(err)
+	}
+	if c, err = r.Commit(t.Context(), m.Tip); err != nil || len(c.Parents) != 2 {
+		t.Errorf("%+v, %v: want two parents", c, err)
+	}
+}

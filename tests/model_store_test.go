@@ -15,7 +15,7 @@ import (
 	"github.com/cache-tool/cache-tool/refs"
 	"github.com/cache-tool/cache-tool/repo"
 	"github.com/cache-tool/cache-tool/repo/stage"
-	"github.com/cache-tool/cache-tool/repo/uses"
+	"github.com/cache-tool/cache-tool/internal/uses"
 )
 
 // with returns c with one more entry; without returns it without one.
