@@ -232,7 +232,7 @@ func TestCollectRemoteMany(t *testing.T) {
 	used, r := measure(t, empty, "gc", "--remote", url, "--json", "--grace", "0", "--max-size", fmt.Sprint(all.SizeBefore*2/3))
 	c := collectedBy(t, r)
 	t.Logf("%d of %d entries go, %d -> %d kB: %d MB of memory", c.EvictedEntries, n, c.SizeBefore>>10, c.SizeAfter>>10, used.Peak>>20)
-	if used.Peak > 300<<20 && !raceDetector {
+	if used.Peak > 300<<20 && !test.Race {
 		t.Errorf("%d MB of memory", used.Peak>>20)
 	}
 	if c.EvictedEntries < n/5 || c.EvictedEntries > 2*n/3 || c.SizeAfter > all.SizeBefore*2/3 {

@@ -10,12 +10,12 @@ import (
 	"time"
 
 	"github.com/cache-tool/cache-tool/internal/test"
+	"github.com/cache-tool/cache-tool/internal/uses"
 	"github.com/cache-tool/cache-tool/objects"
 	"github.com/cache-tool/cache-tool/objects/entry"
 	"github.com/cache-tool/cache-tool/refs"
 	"github.com/cache-tool/cache-tool/repo"
 	"github.com/cache-tool/cache-tool/repo/stage"
-	"github.com/cache-tool/cache-tool/internal/uses"
 )
 
 // with returns c with one more entry; without returns it without one.
