@@ -30,12 +30,13 @@ var mayImport = map[string][]string{
 	"internal/front": {"commands/run", "refs", "repo", "repo/action"},
 	"commands/run":   {"objects/entry", "refs", "repo", "repo/action"},
 
-	"repo":           {"internal/durable", "objects", "objects/...", "refs", "repo/stage", "repo/statcache", "repo/worktree", "repo/action", "repo/gc", "repo/uses", goGit, goBilly, xsync, xsys},
+	"repo":           {"internal/durable", "objects", "objects/...", "refs", "repo/stage", "repo/statcache", "repo/worktree", "repo/action", "repo/gc", "repo/ci", "repo/uses", goGit, goBilly, xsync, xsys},
 	"repo/action":    {"internal/durable", "objects", "objects/...", "repo/statcache", "repo/uses", "repo/worktree", doublestar, xsync, xsys},
 	"repo/worktree":  {"internal/durable", "objects", "objects/...", "repo/statcache", doublestar, xsync, xsys},
 	"repo/stage":     {"internal/durable", "objects", "objects/entry", "objects/trees", xsys},
 	"repo/statcache": {"internal/durable", "objects", xsys},
 	"repo/uses":      {"internal/durable"},
+	"repo/ci":        {},
 	"repo/gc":        {"objects", "objects/entry", "objects/reach", "objects/trees", "refs"},
 
 	"sync/frontend/dune":     {"internal/durable", "objects", "objects/...", blake3, xsync},
