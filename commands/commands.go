@@ -53,6 +53,7 @@ func verbs() []verb {
 		{name: "get", build: getCommand, words: valueWords},
 		{name: "rm", build: rmCommand, words: entryWords},
 		{name: "run", build: runCommand, wraps: true, direct: runDirect},
+		{name: "wrap", build: wrapCommand, wraps: true},
 		{name: "dune", build: duneCommand, words: duneWords},
 		{name: "ls", build: lsCommand, words: pathWords},
 		{name: "cat", build: catCommand, words: pathWords},

@@ -67,7 +67,7 @@ func (p *promise) do(ctx context.Context, fn func(remote.Remote, transfer.Option
 	if p.down != nil {
 		return p.down
 	}
-	if p.conn == nil && p.s.verb == "run" && p.rests() {
+	if p.conn == nil && (p.s.verb == "run" || p.s.verb == "wrap") && p.rests() {
 		p.down = fmt.Errorf("%s did not answer a moment ago, and is left alone", p.name)
 		p.s.detail("%v; what is not here is a miss", p.down)
 		return p.down
@@ -84,6 +84,7 @@ func (p *promise) do(ctx context.Context, fn func(remote.Remote, transfer.Option
 	}
 	// What comes is only a copy: it need not be durable.
 	stats, err := fn(p.conn, transfer.Options{Staged: true})
+	p.s.fetched.Add(stats.Bytes)
 	if stats.Objects > 0 {
 		p.s.detail("fetched %s (%s) from %s", counted(stats.Objects, "object"), size(stats.Bytes), p.name)
 	}
@@ -105,11 +106,14 @@ func (p *promise) fails(err error) error {
 	p.down = fmt.Errorf("%s cannot be asked: %w", p.name, err)
 	p.s.warn("%v; what is not here is a miss", p.down)
 	if errors.Is(err, remote.ErrUnreachable) {
-		// If that cannot be written down, others wait as long as we have.
-		_ = durable.WriteFile(silentFile(p.repo), nil, durable.NoSync)
+		noteSilence(p.repo)
 	}
 	return p.down
 }
+
+// noteSilence notes that the remote of a lazy repository does not answer. If that cannot
+// be written down, others wait as long as we have.
+func noteSilence(r *repo.Repo) { _ = durable.WriteFile(silentFile(r), nil, durable.NoSync) }
 
 // A build is a thousand runs, and must not wait a thousand times for a remote that
 // does not answer: for so long after one has, the others do without.
