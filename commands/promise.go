@@ -35,7 +35,7 @@ type promise struct {
 const budget = 1 << 20
 
 func (p *promise) Fetch(ctx context.Context, ids []objects.ID) error {
-	return p.do(ctx, func(conn remote.Remote, o transfer.Options) (transfer.Stats, error) {
+	return p.do(ctx, func(ctx context.Context, conn remote.Remote, o transfer.Options) (transfer.Stats, error) {
 		missing, err := p.repo.DB.Missing(odb.Local(ctx), ids) // somebody may have been faster
 		if err != nil || len(missing) == 0 {
 			return transfer.Stats{}, err
@@ -45,7 +45,7 @@ func (p *promise) Fetch(ctx context.Context, ids []objects.ID) error {
 }
 
 func (p *promise) FetchPath(ctx context.Context, root objects.ID, path string) error {
-	return p.do(ctx, func(conn remote.Remote, o transfer.Options) (transfer.Stats, error) {
+	return p.do(ctx, func(ctx context.Context, conn remote.Remote, o transfer.Options) (transfer.Stats, error) {
 		finder, ok := conn.(transfer.Finder)
 		if !ok {
 			return transfer.Stats{}, nil
@@ -55,13 +55,13 @@ func (p *promise) FetchPath(ctx context.Context, root objects.ID, path string) e
 }
 
 func (p *promise) FetchAll(ctx context.Context, id objects.ID) error {
-	return p.do(ctx, func(conn remote.Remote, o transfer.Options) (transfer.Stats, error) {
+	return p.do(ctx, func(ctx context.Context, conn remote.Remote, o transfer.Options) (transfer.Stats, error) {
 		return transfer.Fetch(ctx, p.repo.DB, conn, []objects.ID{id}, nil, o)
 	})
 }
 
 // do calls fn with a connection, one call at a time.
-func (p *promise) do(ctx context.Context, fn func(remote.Remote, transfer.Options) (transfer.Stats, error)) error {
+func (p *promise) do(ctx context.Context, fn func(context.Context, remote.Remote, transfer.Options) (transfer.Stats, error)) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.down != nil {
@@ -72,6 +72,7 @@ func (p *promise) do(ctx context.Context, fn func(remote.Remote, transfer.Option
 		p.s.detail("%v; what is not here is a miss", p.down)
 		return p.down
 	}
+	asking := ctx
 	if p.conn == nil {
 		m, err := p.s.remoteNamed(p.repo, p.name)
 		if err == nil {
@@ -81,9 +82,14 @@ func (p *promise) do(ctx context.Context, fn func(remote.Remote, transfer.Option
 		if err != nil {
 			return p.fails(err)
 		}
+		if wasSilent(p.repo) {
+			var stop func()
+			asking, stop = untilSilent(ctx, m, nobody)
+			defer stop()
+		}
 	}
 	// What comes is only a copy: it need not be durable.
-	stats, err := fn(p.conn, transfer.Options{Staged: true})
+	stats, err := fn(asking, p.conn, transfer.Options{Staged: true})
 	p.s.fetched.Add(stats.Bytes)
 	if stats.Objects > 0 {
 		p.s.detail("fetched %s (%s) from %s", counted(stats.Objects, "object"), size(stats.Bytes), p.name)
@@ -97,6 +103,8 @@ func (p *promise) do(ctx context.Context, fn func(remote.Remote, transfer.Option
 		}
 		p.told = true
 		return err
+	case asking.Err() != nil:
+		err = context.Cause(asking)
 	}
 	return p.fails(err)
 }
@@ -123,6 +131,13 @@ const restTime = time.Minute
 func (p *promise) rests() bool {
 	fi, err := os.Stat(silentFile(p.repo))
 	return err == nil && time.Since(fi.ModTime()).Abs() < restTime
+}
+
+// wasSilent reports whether the remote has failed to answer, and not been heard of since:
+// then it is not waited for as long again.
+func wasSilent(r *repo.Repo) bool {
+	_, err := os.Stat(silentFile(r))
+	return err == nil
 }
 
 // silentFile is a file whose time is when the remote of a lazy repository failed to
