@@ -83,6 +83,7 @@ func verbs() []verb {
 		{name: "config", build: configCommand, words: configWords},
 		{name: "fsck", build: fsckCommand, words: donorWords},
 		{name: "export", build: exportCommand},
+		{name: "hook", build: hookCommand, words: hookWords},
 		{name: "completion", build: completionCommand, words: shellWords},
 		{name: "version", build: versionCommand},
 		{name: "help", build: helpCommand, words: helpWords},
