@@ -90,7 +90,7 @@ func (s *session) wrap(ctx context.Context, typed wrapping) error {
 		w.before(ctx)
 		environ = withVariables(environ, append(w.variables(), wrappedVariable+"="+w.repo.Dir))
 		if w.gateway != nil {
-			environ = withVariables(environ, w.gateway.env)
+			environ = withVariables(environ, w.gateway.Env)
 		}
 	}
 	if ctx.Err() != nil {
@@ -123,7 +123,7 @@ type wrapped struct {
 	remote    remoteStore
 	hasRemote bool
 
-	gateway *wrapGateway // nil if there is none
+	gateway *gateway // nil if there is none
 	runs    action.Mark
 	sum     wrapSummary
 }
@@ -137,7 +137,7 @@ func (w *wrapped) before(ctx context.Context) {
 		}
 	}
 	w.runs = action.MarkLog(w.repo.Dir)
-	g, err := w.s.openGateway(ctx, w.repo, w.branch)
+	g, err := w.s.startGateway(ctx, w.repo, w.branch)
 	if err != nil {
 		w.s.warn("only \"cache-tool run\" finds the cache: %v", err)
 		return
@@ -242,7 +242,7 @@ func (w *wrapped) stop() {
 	const patience = 10 * time.Second // for what it is about to store
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
-	if err := w.gateway.close(ctx); err != nil {
+	if err := w.gateway.Close(ctx); err != nil {
 		w.s.warn("%v", err)
 	}
 }

@@ -15,7 +15,8 @@ type wrapSummary struct {
 	runStats
 
 	entries       int   // committed
-	fetched, sent int64 // bytes
+	served        int64 // bytes, to build tools
+	fetched, sent int64 // bytes, from the remote and to it
 	pushed        bool
 }
 
@@ -29,9 +30,10 @@ func (w *wrapped) count() {
 		w.sum.add(run)
 	}
 	if w.gateway != nil {
-		c := w.gateway.stats()
-		w.sum.Hits += c.hits
-		w.sum.Misses += c.misses
+		c := w.gateway.Stats()
+		w.sum.Hits += c.Hits
+		w.sum.Misses += c.Misses
+		w.sum.served = c.Bytes
 	}
 	w.sum.fetched += w.s.fetched.Load()
 }
@@ -64,6 +66,9 @@ func (sum wrapSummary) line(branch, remote string) string {
 	}
 	if d := sum.saved(); d >= 10*time.Millisecond {
 		parts = append(parts, shortly(d)+" saved")
+	}
+	if sum.served > 0 {
+		parts = append(parts, size(sum.served)+" from the cache")
 	}
 	if sum.fetched > 0 {
 		parts = append(parts, size(sum.fetched)+" fetched")

@@ -230,14 +230,14 @@ func (s *session) printEnv(ctx context.Context, typed wrapping) error {
 	if w.within {
 		return nil // it is set
 	}
-	if g, err := s.openGateway(ctx, w.repo, w.branch); err == nil {
+	if g, err := s.startGateway(ctx, w.repo, w.branch); err == nil {
 		w.gateway = g
 		defer w.stop()
 	}
 	list := w.variables()
 	var ways []string
 	if w.gateway != nil {
-		ways = w.gateway.env
+		ways = w.gateway.Env
 	}
 	if s.json {
 		set := map[string]string{}
