@@ -255,6 +255,7 @@ func TestWrapWithoutItsRemote(t *testing.T) {
 		h, n := s.through(t)
 		h.must("config", "set", "remote.origin.timeout", "1")
 		h.must("config", "set", "wrap.timeout", "5")
+		h.setenv("CACHE_TOOL_BRANCH", strings.NewReplacer(" ", "-", ",", "").Replace(name)) // or all of them race for one
 		h.noise()
 		write(t, h.work("build.sh"), "cache-tool run --in noise --out made -- sh -c 'echo built; cp noise made'\ncmp noise made\ncache-tool run -- echo '"+name+"'\nexit 7\n")
 		n.breaks(func(i int, _ string) fault {
@@ -274,6 +275,7 @@ func TestWrapWithoutItsRemote(t *testing.T) {
 		}
 		h.sound()
 		n.works()
+		h.must("config", "unset", "wrap.timeout")
 		if r := h.must("wrap", "--push", "--", "cache-tool", "run", "--", "echo", "after", name); !strings.Contains(r.err, "pushed to origin") {
 			t.Errorf("with the network again: %v", r)
 		}
