@@ -315,8 +315,12 @@ func (x *exchange) remember(ctx context.Context, branch refs.Name, id objects.ID
 func (x *exchange) merge(ctx context.Context, branch refs.Name, theirs objects.ID) (repo.Merged, error) {
 	const tries = 20
 	message := fmt.Sprintf("Merge %s of %s", branch.Short(), x.m)
+	o, err := x.options(ctx)
+	if err != nil {
+		return repo.Merged{}, err
+	}
 	for try := 1; ; try++ {
-		merged, err := x.r.Merge(ctx, branch, theirs, repo.Theirs, message)
+		merged, err := x.r.MergeCut(ctx, branch, theirs, o.ShallowThere, repo.Theirs, message)
 		if errors.As(err, new(*refs.ConflictError)) && try < tries {
 			continue // somebody here committed meanwhile
 		}

@@ -185,6 +185,9 @@ func (s *session) pushRefs(ctx context.Context, r *repo.Repo, m remoteStore, p p
 			return nil, nil, e
 		}
 	}
+	if err == nil && !p.dryRun {
+		x.tellUses(ctx, list)
+	}
 	return x, list, remoteError(m, err)
 }
 

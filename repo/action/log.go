@@ -12,9 +12,9 @@ import (
 	"time"
 
 	"github.com/cache-tool/cache-tool/internal/durable"
+	"github.com/cache-tool/cache-tool/internal/uses"
 	"github.com/cache-tool/cache-tool/objects"
 	"github.com/cache-tool/cache-tool/objects/entry"
-	"github.com/cache-tool/cache-tool/repo/uses"
 )
 
 // The log of runs is the file "runs" in the repository; when it has grown it
