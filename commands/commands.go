@@ -54,6 +54,7 @@ func verbs() []verb {
 		{name: "rm", build: rmCommand, words: entryWords},
 		{name: "run", build: runCommand, wraps: true, direct: runDirect},
 		{name: "dune", build: duneCommand, words: duneWords},
+		{name: "goprog", build: goprogCommand},
 		{name: "ls", build: lsCommand, words: pathWords},
 		{name: "cat", build: catCommand, words: pathWords},
 		{name: "explain", build: explainCommand},
