@@ -55,6 +55,7 @@ func verbs() []verb {
 		{name: "run", build: runCommand, wraps: true, direct: runDirect},
 		{name: "wrap", build: wrapCommand, wraps: true},
 		{name: "dune", build: duneCommand, words: duneWords},
+		{name: "goprog", build: goprogCommand},
 		{name: "ls", build: lsCommand, words: pathWords},
 		{name: "cat", build: catCommand, words: pathWords},
 		{name: "explain", build: explainCommand},

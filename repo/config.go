@@ -40,6 +40,7 @@ func Settings() []Setting {
 		{"branch.*.base", "", "the branch that lookups try after this one, before the default branch", checkBranch},
 		{"branch.*.merge", "", "the branch of the remote that this one is pushed to and pulled from; its own name if not set", checkBranch},
 		{"branch.*.remote", "", "the remote that the branch is pushed to and pulled from", checkRemote},
+		{"files.maxSize", "10GB", "how many bytes of outputs lie there as plain files, as the go command wants them", checkSize},
 		{"gc.auto", "true", "whether small packs are merged in passing, and what killed commands left is removed", checkBool},
 		{"gc.branchTTL", "never", "how long a branch stays that nobody moves, such as 14d", checkAge},
 		{"gc.grace", "1h", "how long what nobody needs stays: a push may be about to name it", checkAge},

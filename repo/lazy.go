@@ -43,7 +43,7 @@ func (r *Repo) IsLazy() bool { return r.promise != nil }
 // findPath is trees.Lookup, with one request for all trees on the way where the
 // repository lacks one.
 func (r *Repo) findPath(ctx context.Context, root objects.ID, path string) (objects.Entry, error) {
-	if r.promise == nil {
+	if r.promise == nil || odb.IsLocal(ctx) {
 		return trees.Lookup(ctx, r.DB, root, path)
 	}
 	e, err := trees.Lookup(odb.Local(ctx), r.DB, root, path)
@@ -80,7 +80,7 @@ func (r *Repo) bring(ctx context.Context, id objects.ID) error {
 		return nil
 	}
 	err := reach.Walk(odb.Local(ctx), r.DB, []objects.ID{id}, reach.Options{CheckBlobs: true})
-	if !errors.Is(err, objects.ErrNotFound) {
+	if !errors.Is(err, objects.ErrNotFound) || odb.IsLocal(ctx) {
 		return err
 	}
 	if err := r.promise.FetchAll(ctx, id); err != nil {

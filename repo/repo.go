@@ -9,6 +9,7 @@
 //	stage/          entries added since the last commit, a journal per branch
 //	shallow         commits whose parents were cut off; shallow.lock: held by who edits it
 //	packs/          objects
+//	files/          outputs as plain files, for tools that take nothing else; any may go at any time
 //	runs            the last runs: hits, misses, keys
 //	lock            held while the repository is made and while config is written
 package repo

@@ -29,10 +29,10 @@ func (r *Repo) Uses() (uses.Table, error) {
 	return table, err
 }
 
-// NoteUse notes that the entry at a path was used. It costs one write, and fails
+// NoteUse notes that the entries at paths were used. It costs one write, and fails
 // nobody: a repository that one may only read remembers nothing.
-func (r *Repo) NoteUse(path string) {
-	err := uses.Note(r.Dir, uses.Today(time.Now()), path)
+func (r *Repo) NoteUse(paths ...string) {
+	err := uses.Note(r.Dir, uses.Today(time.Now()), paths...)
 	if err != nil && !errors.Is(err, fs.ErrPermission) && !errors.Is(err, syscall.EROFS) {
 		r.warn(err)
 	}

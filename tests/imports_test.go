@@ -38,6 +38,11 @@ var mayImport = map[string][]string{
 	"repo/ci":        {},
 	"repo/gc":        {"objects", "objects/entry", "objects/reach", "objects/trees", "refs"},
 
+	"sync/frontend":          {"objects/entry"},
+	"sync/frontend/ccache":   {"sync/frontend"},
+	"sync/frontend/bazel":    {"sync/frontend"},
+	"sync/frontend/gradle":   {"sync/frontend"},
+	"sync/frontend/goprog":   {"internal/durable", "objects/entry", "sync/frontend", xsync},
 	"sync/frontend/dune":     {"internal/durable", "objects", "objects/...", blake3, xsync},
 	"sync/transfer":          {"objects", "objects/odb", "objects/pack", "objects/reach", "sync/remote", xsync},
 	"sync/remote/peer":       {"internal/uses", "objects", "objects/odb", "objects/pack", "objects/reach", "refs", "sync/remote"},

@@ -16,6 +16,9 @@ func Local(ctx context.Context) context.Context {
 	return context.WithValue(ctx, localKey{}, true)
 }
 
+// IsLocal reports whether ctx is one of Local.
+func IsLocal(ctx context.Context) bool { return ctx.Value(localKey{}) != nil }
+
 // A PromisedError says that an object is not here, and could not be fetched from
 // where it is.
 type PromisedError struct {
@@ -32,13 +35,13 @@ func (e *PromisedError) Unwrap() []error { return []error{e.Err, objects.ErrNotF
 
 // isLazy reports whether what is missing may be fetched.
 func (db *DB) isLazy(ctx context.Context) bool {
-	return db.o.Fetch != nil && ctx.Value(localKey{}) == nil
+	return db.o.Fetch != nil && !IsLocal(ctx)
 }
 
 // isSure reports whether what is called missing must really be so: nobody is about
 // to fetch it.
 func (db *DB) isSure(ctx context.Context) bool {
-	return db.o.Fetch == nil && ctx.Value(localKey{}) == nil
+	return db.o.Fetch == nil && !IsLocal(ctx)
 }
 
 // fetched fetches an object that no pack holds, and reports whether to look again.

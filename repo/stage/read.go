@@ -8,6 +8,8 @@ import (
 	"os"
 	"slices"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/cache-tool/cache-tool/objects"
 	"github.com/cache-tool/cache-tool/objects/trees"
 )
@@ -304,4 +306,26 @@ func (v *view) lookup(f *os.File, path string, warn func(int)) (Record, bool, er
 		}
 	}, warn)
 	return r, found, err
+}
+
+// A Mark tells one state of a stage from those before and after.
+type Mark [2]struct {
+	inode uint64
+	size  int64
+	mtime int64
+}
+
+// Mark returns what the stage is like now. It reads nothing.
+func (s *Stage) Mark() (m Mark, err error) {
+	for i, suffix := range [...]string{journalSuffix, foldingSuffix} {
+		var st unix.Stat_t
+		switch err := unix.Stat(s.path+suffix, &st); {
+		case errors.Is(err, fs.ErrNotExist):
+		case err != nil:
+			return m, s.wrap(err)
+		default:
+			m[i].inode, m[i].size, m[i].mtime = st.Ino, st.Size, st.Mtim.Nano()
+		}
+	}
+	return m, nil
 }
