@@ -138,7 +138,20 @@ func (c *cleaning) run(ctx context.Context) (sum cleaned, err error) {
 			_ = os.RemoveAll(dir)
 		}
 	}()
-	return c.collect(ctx)
+	const tries = 5
+	for try := 1; ; try++ {
+		before, err := c.there.State(ctx)
+		if err != nil {
+			return sum, err
+		}
+		if sum, err = c.collect(ctx); !isLacking(err) || try == tries {
+			return sum, err
+		}
+		// Another collection may have taken away what this one was looking at.
+		if now, e := c.there.State(ctx); e != nil || now.Unique == before.Unique {
+			return sum, err
+		}
+	}
 }
 
 // isLacking reports whether something is missing or damaged, here or there.
@@ -230,10 +243,11 @@ func (sum *cleaned) foresee(before bucket.Usage, grace time.Duration) {
 	}
 }
 
-// sweep drops what the next gc will not need.
+// sweep drops what the next gc will not need: all of it, for a tree that stays behind as
+// the difference to one that goes would be found, and could not be read.
 func (c *cleaning) sweep(ctx context.Context, live *reach.Set) error {
 	_, err := c.db.Sweep(odb.Local(ctx), odb.SweepOptions{
-		Live: live, NewSet: func() odb.Set { return new(reach.Set) }, Rewrite: 0.5,
+		Live: live, NewSet: func() odb.Set { return new(reach.Set) }, Rewrite: 0,
 		Mark: func(context.Context) ([]objects.ID, error) { return nil, nil },
 	})
 	return err

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"slices"
 	"strings"
@@ -175,14 +176,19 @@ func (s *session) pushRefs(ctx context.Context, r *repo.Repo, m remoteStore, p p
 		if errors.Is(err, remote.ErrUnsure) && p.mayBeRepeated() {
 			again = true // if it was done, there is nothing left to do
 		}
-		if !again || try == tries {
+		lost := errors.Is(err, objects.ErrNotFound) && !p.dryRun
+		if !again && !lost || try == tries {
 			break
 		}
 		if e := giveWay(ctx, try); e != nil {
 			return nil, nil, e
 		}
+		before := x.there
 		if e := x.look(ctx); e != nil {
 			return nil, nil, e
+		}
+		if !again && maps.Equal(before, x.there) {
+			break // it is not that a branch has moved, and what it was at is collected
 		}
 	}
 	if err == nil && !p.dryRun {
