@@ -3,7 +3,10 @@ package odb
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
+	"io/fs"
+	"os"
 	"slices"
 	"time"
 
@@ -375,6 +378,9 @@ func (w *sweeper) exchange(ctx context.Context, p *stored, fresh *copied, dead [
 		}
 	} else if !fresh.isAlso(p, Durable) {
 		w.db.remove(p)
+		if _, err := os.Lstat(p.path + packExt); !errors.Is(err, fs.ErrNotExist) {
+			needed = true // by what is still in it
+		}
 	}
 	_, _, err = w.db.refresh(w.db.set.Load())
 	return !needed, err
