@@ -223,15 +223,15 @@ func collected(err error) error {
 // that they lead to.
 //
 // Then is called while nobody can collect what has come, and makes refs lead to it.
-func (x *exchange) bring(ctx context.Context, tips []objects.ID, lazy bool, then func() error) error {
+func (x *exchange) bring(ctx context.Context, tips []objects.ID, lazy bool, then func(context.Context) error) error {
 	o, err := x.options(ctx)
 	if err != nil {
 		return err
 	}
 	var failed error
-	o.Then = func(stats transfer.Stats) error {
+	o.Then = func(ctx context.Context, stats transfer.Stats) error {
 		if failed = x.noteCuts(ctx, stats); failed == nil {
-			failed = then()
+			failed = then(ctx)
 		}
 		return failed
 	}

@@ -441,7 +441,7 @@ func (x *exchange) advance(ctx context.Context, st *step, is objects.ID, p pushi
 		return nil
 	}
 	var merged repo.Merged
-	err := x.bring(ctx, []objects.ID{is}, x.m.lazy, func() (err error) {
+	err := x.bring(ctx, []objects.ID{is}, x.m.lazy, func(ctx context.Context) (err error) {
 		if err = x.remember(ctx, st.there, is, "push: fetched"); err == nil {
 			merged, err = x.merge(ctx, st.here, is)
 		}

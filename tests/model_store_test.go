@@ -300,7 +300,13 @@ func (m *model) merged(s *store, branch string, theirs objects.ID, policy string
 	// What a remote had last is as good as what both come from. Where that is not known,
 	// or somebody has begun the branch anew there, what was taken out may come back.
 	known, last := false, objects.ID{}
-	for _, id := range m.seen(s, branch) {
+	seen := m.seen(s, branch)
+	if byPeople {
+		for _, branch := range s.names {
+			seen = append(seen, m.seen(s, branch)...)
+		}
+	}
+	for _, id := range seen {
 		if last = id; id != theirs && m.behind(nil, ours)[id] {
 			known = known || m.behind(nil, theirs)[id]
 			add(m.graph[id].content)

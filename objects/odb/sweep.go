@@ -2,7 +2,10 @@ package odb
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io/fs"
+	"os"
 	"slices"
 	"time"
 
@@ -404,6 +407,9 @@ func (w *sweeper) exchange(ctx context.Context, p *stored, fresh *copied, gone [
 		}
 	} else if !fresh.isAlso(p, Durable) {
 		w.db.remove(p)
+		if _, err := os.Lstat(p.path + packExt); !errors.Is(err, fs.ErrNotExist) {
+			needed = true // by what is still in it
+		}
 	}
 	_, _, err = w.db.refresh(w.db.set.Load())
 	return !needed, err
