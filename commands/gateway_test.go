@@ -8,11 +8,14 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
+	"github.com/cache-tool/cache-tool/internal/test"
 	"github.com/cache-tool/cache-tool/objects/entry"
 	"github.com/cache-tool/cache-tool/refs"
 	"github.com/cache-tool/cache-tool/repo"
@@ -20,6 +23,13 @@ import (
 
 // TestMain lets the go command start this program where it wants cache-tool.
 func TestMain(m *testing.M) {
+	if dir := os.Getenv(gatewayEnv); dir != "" {
+		if err := beGateway(dir); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		os.Exit(0)
+	}
 	if slices.Contains(os.Args, "goprog") {
 		os.Exit(Main(context.Background(), os.Args[1:], Streams{In: os.Stdin, Out: os.Stdout, Err: os.Stderr}))
 	}
@@ -236,8 +246,6 @@ func TestGatewayStrangers(t *testing.T) {
 	}
 }
 
-var _ = time.Second
-
 func (h *host) meta(found repo.Found) entry.Meta {
 	h.t.Helper()
 	_, meta, err := entry.Read(h.t.Context(), h.repo.DB, found.ID)
@@ -245,4 +253,149 @@ func (h *host) meta(found repo.Found) entry.Meta {
 		h.t.Fatal(err)
 	}
 	return meta
+}
+
+// What another machine has compiled with the go command is not compiled again, an
+// output that somebody has changed is not believed, and without a repository a build
+// is as good as with one.
+func TestGatewayGo(t *testing.T) {
+	goTool := need(t, "go", "https://go.dev/dl")
+	h := newHost(t)
+	src := filepath.Join(h.dir, "src")
+	write(t, filepath.Join(src, "go.mod"), "module example.invalid/hello\n")
+	write(t, filepath.Join(src, "main.go"), "package main\n\nimport \"example.invalid/hello/word\"\n\nfunc main() { println(word.Word) }\n")
+	write(t, filepath.Join(src, "word", "word.go"), "package word\n\nvar Word = \"hello\"\n")
+	command := func(env []string, args ...string) {
+		h.t.Helper()
+		env = append(slices.Clone(env), "GOCACHE="+t.TempDir(), "GOFLAGS=", "GOPROXY=off", "GOTOOLCHAIN=local", "CGO_ENABLED=0")
+		h.run(src, env, append([]string{goTool}, args...)...)
+	}
+	build := func(env ...string) {
+		h.t.Helper()
+		command(env, "build", "-o", "hello", ".")
+		if got := h.run(src, nil, "./hello"); got != "hello\n" {
+			t.Errorf("the program says %q", got)
+		}
+	}
+	g := h.gateway("main")
+	build(g.Env...)
+	cold := h.end(g, "main")
+	if c := cold.Clients["go"]; c.Puts < 10 || c.Dropped > 0 {
+		t.Fatalf("cold: %+v", cold)
+	}
+	outputs := filepath.Join(h.repo.Dir, "files", "go")
+	for _, tt := range []struct {
+		what  string
+		spoil func()
+	}{
+		{"a second machine", func() {}},
+		{"no plain files", func() { os.RemoveAll(outputs) }},
+		{"plain files that were changed", func() { changeFiles(t, outputs, true) }},
+		{"plain files that were cut", func() { changeFiles(t, outputs, false) }},
+	} {
+		tt.spoil()
+		g := h.gateway("topic")
+		build(g.Env...)
+		stats := h.end(g, "topic")
+		if c := stats.Clients["go"]; c.Hits < cold.Puts/2 || c.Puts > 2 { // the link, and what it is called
+			t.Errorf("%s: %+v; cold: %+v", tt.what, stats, cold)
+		}
+	}
+	g = h.gateway("main")
+	defer h.end(g, "main")
+	file := filepath.Join(h.dir, "file")
+	write(t, file, "")
+	command([]string{"GOCACHEPROG=" + strings.Replace(g.env("GOCACHEPROG"), h.repo.Dir, filepath.Join(file, "repo"), 1)}, "build", "./word")
+}
+
+// changeFiles changes a bit of each file, or cuts it in half.
+func changeFiles(t *testing.T, dir string, whole bool) {
+	t.Helper()
+	names, err := filepath.Glob(filepath.Join(dir, "??", "*"))
+	if err != nil || len(names) == 0 {
+		t.Fatalf("%v, %v", names, err)
+	}
+	for _, name := range names {
+		content, err := os.ReadFile(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(content) == 0 {
+			continue
+		}
+		content[len(content)/2] ^= 1
+		if !whole {
+			content = content[:len(content)/2]
+		}
+		if err := os.Chmod(name, 0o666); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(name, content, 0o666); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// A gateway that has served many requests has nothing left of them.
+func TestGatewayLeaksNothing(t *testing.T) {
+	h := newHost(t)
+	g := h.gateway("main")
+	count := func() (goroutines, files int, heap uint64) {
+		runtime.GC()
+		var m runtime.MemStats
+		runtime.ReadMemStats(&m)
+		open, _ := os.ReadDir("/proc/self/fd")
+		return runtime.NumGoroutine(), len(open), m.HeapAlloc
+	}
+	const clients, keys = 16, 200
+	transport := &http.Transport{MaxIdleConnsPerHost: clients}
+	requests := func(n int) {
+		var working sync.WaitGroup
+		for c := range clients {
+			working.Go(func() {
+				for i := range n / clients {
+					k := (i*7 + c) % keys
+					url := fmt.Sprintf("%s/%040x", g.url("ccache"), k)
+					body := strings.NewReader("")
+					method := http.MethodGet
+					if i%10 == 0 {
+						method, body = http.MethodPut, strings.NewReader(strings.Repeat(fmt.Sprint(k), 1+k*20))
+					}
+					if k == 0 && method == http.MethodPut { // and now and then a big one
+						body = strings.NewReader(strings.Repeat("big", 100_000))
+					}
+					r, err := http.NewRequest(method, url, body)
+					if err != nil {
+						t.Error(err)
+						return
+					}
+					answer, err := transport.RoundTrip(r)
+					if err != nil {
+						t.Error(err)
+						return
+					}
+					io.Copy(io.Discard, answer.Body)
+					answer.Body.Close()
+				}
+			})
+		}
+		working.Wait()
+	}
+	requests(2000)
+	time.Sleep(300 * time.Millisecond) // all is staged
+	goroutines, files, heap := count()
+	requests(test.Count(t, 100_000))
+	time.Sleep(300 * time.Millisecond)
+	goroutines2, files2, heap2 := count()
+	if goroutines2 > goroutines+clients || files2 > files+clients || heap2 > heap+16<<20 {
+		t.Errorf("goroutines %d, then %d; files %d, then %d; heap %d, then %d", goroutines, goroutines2, files, files2, heap, heap2)
+	}
+	transport.CloseIdleConnections()
+	h.end(g, "main")
+	if _, err := os.Stat(g.dir); !os.IsNotExist(err) {
+		t.Errorf("its directory: %v", err)
+	}
+	if goroutines, files, _ := count(); goroutines > 20 || files > files2 {
+		t.Errorf("after the end: %d goroutines, %d files", goroutines, files)
+	}
 }

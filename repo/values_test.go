@@ -340,3 +340,86 @@ func TestValuesLatest(t *testing.T) {
 		t.Errorf("after the merge the manifest is %q, the result %q", m, res)
 	}
 }
+
+// A remote that does not answer is waited for once, however many ask.
+func TestValuesOfASilentRemote(t *testing.T) {
+	full := newRepo(t)
+	v := valuesOf(t, full, "main")
+	putValue(t, v, "a", "1")
+	closeValues(t, v)
+	commitStage(t, full, "main")
+	tip, _, err := full.Tip(t.Context(), refs.Branch("main"))
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	lazy := newRepo(t)
+	for _, setting := range [][2]string{{"remote.origin.url", full.Dir}, {"remote.origin.lazy", "true"}} {
+		if err := lazy.Config.Set(t.Context(), setting[0], setting[1]); err != nil {
+			t.Fatal(err)
+		}
+	}
+	kind, body, err := full.DB.ReadBytes(t.Context(), tip)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b, err := lazy.DB.NewBatch(t.Context(), odb.BatchOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer b.Close()
+	if _, err := b.PutBytes(kind, body); err != nil {
+		t.Fatal(err)
+	}
+	if err := b.Commit(t.Context(), odb.Durable); err != nil {
+		t.Fatal(err)
+	}
+	if err := lazy.Refs.Apply(t.Context(), refs.Update{Name: refs.Branch("main"), New: tip}); err != nil {
+		t.Fatal(err)
+	}
+	warnings := 0
+	lazy, err = repo.Open(t.Context(), lazy.Dir, repo.Options{
+		Warn:    func(error) { warnings++ },
+		Promise: func(string) repo.Promise { return new(silence) },
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer lazy.Close()
+	const patience = 200 * time.Millisecond
+	v, err = lazy.Values(t.Context(), refs.Branch("main"), repo.ValuesOptions{Patience: patience})
+	if err != nil {
+		t.Fatal(err)
+	}
+	began := time.Now()
+	for range 3 {
+		var clients sync.WaitGroup
+		for range 20 {
+			clients.Go(func() {
+				if _, err := v.Get(context.Background(), tool, "a"); !errors.Is(err, objects.ErrNotFound) {
+					t.Errorf("%v, want a miss", err)
+				}
+			})
+		}
+		clients.Wait()
+	}
+	if took := time.Since(began); took < patience || took > 10*patience || warnings != 1 {
+		t.Errorf("it took %v, with %d warnings", took, warnings)
+	}
+	closeValues(t, v)
+}
+
+// silence is a remote that takes one question at a time, and answers none.
+type silence struct{ mu sync.Mutex }
+
+func (s *silence) Fetch(ctx context.Context, _ []objects.ID) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	<-ctx.Done()
+	return ctx.Err()
+}
+
+func (s *silence) FetchPath(ctx context.Context, _ objects.ID, _ string) error {
+	return s.Fetch(ctx, nil)
+}
+func (s *silence) FetchAll(ctx context.Context, _ objects.ID) error { return s.Fetch(ctx, nil) }

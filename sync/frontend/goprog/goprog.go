@@ -199,17 +199,13 @@ func (s *server) find(ctx context.Context, action string) (v entry.Stored, outpu
 func (s *server) put(ctx context.Context, r request) error {
 	began := time.Now()
 	body := &quoted{in: s.in}
-	if r.BodySize > 0 {
-		if err := body.begin(); err != nil {
-			return err
-		}
+	if err := body.begin(r.BodySize); err != nil {
+		return err
 	}
 	output := hex.EncodeToString(r.OutputID)
 	path, err := s.files.add(output, r.BodySize, base64.NewDecoder(base64.StdEncoding, body))
-	if r.BodySize > 0 {
-		if err := body.skip(); err != nil {
-			return err
-		}
+	if err := body.skip(); err != nil {
+		return err
 	}
 	if err != nil {
 		return s.answer(response{ID: r.ID, Err: err.Error()})
@@ -253,8 +249,11 @@ type quoted struct {
 
 var errNoBody = errors.New("read a request: no body where one was announced")
 
-// begin reads up to the quote in front of the body.
-func (q *quoted) begin() error {
+// begin reads up to the quote in front of the body. An empty one is not sent.
+func (q *quoted) begin(size int64) error {
+	if q.ended = size == 0; q.ended {
+		return nil
+	}
 	for {
 		c, err := q.in.ReadByte()
 		switch {
