@@ -51,7 +51,7 @@ func TestCollectFailsAnywhere(t *testing.T) {
 						c.check(t, w, c.old, c.new)
 					}
 				},
-				Max: count(t, 60),
+				Max: test.Count(t, 60),
 			}.EveryStep(t)
 		})
 	}
@@ -151,7 +151,7 @@ func TestPowerCutOfPush(t *testing.T) {
 			must(t, clone+"2", "get", "third")
 			sound(t, clone+"2")
 		},
-		Max: count(t, 60),
+		Max: test.Count(t, 60),
 	}.PowerCut(t)
 }
 
