@@ -310,7 +310,7 @@ func (b *bustle) collectSize(dir string, i int) error {
 	}
 	defer r.Close()
 	o := r.CollectSettings()
-	o.Grace, o.KeepHistory, o.MaxSize = 0, 1, int64(200_000+i%5*100_000)
+	o.Grace, o.KeepHistory, o.MaxSize = 0, 1, int64(40_000+i%5*40_000)
 	sum, err := r.Collect(ctx, o)
 	if err == nil {
 		b.mu.Lock()
@@ -371,7 +371,10 @@ func TestCollectBesideWork(t *testing.T) {
 				}
 			}
 			for range lookers {
-				b.again(&b.beside, "read", func(int) error { return b.read(hub, tt.mayMiss) })
+				b.again(&b.beside, "read", func(int) error {
+					time.Sleep(rand.N(50 * time.Millisecond)) // or nobody else comes to anything
+					return b.read(hub, tt.mayMiss)
+				})
 			}
 			b.wait(func() bool { return rounds.Load() >= 5 })
 			t.Logf("%d collections, %d pushes were overtaken", rounds.Load(), b.overtaken.Load())
