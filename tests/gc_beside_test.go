@@ -165,8 +165,10 @@ func (b *bustle) ok(stdin, dir string, args ...string) error {
 	}
 }
 
-// write adds something to a branch of a repository.
+// write adds something to a branch of a repository. Then it rests for a moment, as long
+// as a build does something else.
 func (b *bustle) write(dir, branch, who string, i int) error {
+	time.Sleep(rand.N(400 * time.Millisecond))
 	key := fmt.Sprint(who, "-", i)
 	switch i % 8 {
 	case 3:
@@ -308,7 +310,7 @@ func (b *bustle) collectSize(dir string, i int) error {
 	}
 	defer r.Close()
 	o := r.CollectSettings()
-	o.Grace, o.KeepHistory, o.MaxSize = 0, 1, int64(200_000+i%5*100_000)
+	o.Grace, o.KeepHistory, o.MaxSize = 0, 1, int64(40_000+i%5*40_000)
 	sum, err := r.Collect(ctx, o)
 	if err == nil {
 		b.mu.Lock()
@@ -369,9 +371,12 @@ func TestCollectBesideWork(t *testing.T) {
 				}
 			}
 			for range lookers {
-				b.again(&b.beside, "read", func(int) error { return b.read(hub, tt.mayMiss) })
+				b.again(&b.beside, "read", func(int) error {
+					time.Sleep(rand.N(50 * time.Millisecond)) // or nobody else comes to anything
+					return b.read(hub, tt.mayMiss)
+				})
 			}
-			b.wait(func() bool { return rounds.Load() >= 2 })
+			b.wait(func() bool { return rounds.Load() >= 5 })
 			t.Logf("%d collections, %d pushes were overtaken", rounds.Load(), b.overtaken.Load())
 			b.holds(hub, func(s saying) bool { return tt.mayMiss(s) && b.isEvicted(s) })
 			sound(t, hub)
@@ -389,6 +394,7 @@ func TestCollectBesideWork(t *testing.T) {
 
 // pushed puts something in a repository of its own, and pushes it.
 func (b *bustle) pushed(own, remote, branch, who string, i int) error {
+	time.Sleep(rand.N(400 * time.Millisecond))
 	var mine []saying
 	for j := range 3 {
 		key := fmt.Sprint(who, "-", i, "-", j)

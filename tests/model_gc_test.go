@@ -223,8 +223,13 @@ func (m *model) entriesAt(s *store, commit objects.ID) map[objects.ID]string {
 // here returns which entries are in a store, whole.
 func (m *model) here(s *store, ids []objects.ID) map[objects.ID]bool {
 	here := map[objects.ID]bool{}
+	r, err := repo.Open(ctx, s.dir, repo.Options{}) // s.r may have in memory what went
+	if err != nil {
+		m.fatal("%s: %v", s.name, err)
+	}
+	defer r.Close()
 	for _, id := range ids {
-		err := reach.Walk(odb.Local(ctx), s.r.DB, []objects.ID{id}, reach.Options{CheckBlobs: true})
+		err := reach.Walk(odb.Local(ctx), r.DB, []objects.ID{id}, reach.Options{CheckBlobs: true})
 		here[id] = err == nil
 	}
 	return here
