@@ -223,15 +223,15 @@ func collected(err error) error {
 // that they lead to.
 //
 // Then is called while nobody can collect what has come, and makes refs lead to it.
-func (x *exchange) bring(ctx context.Context, tips []objects.ID, lazy bool, then func() error) error {
+func (x *exchange) bring(ctx context.Context, tips []objects.ID, lazy bool, then func(context.Context) error) error {
 	o, err := x.options(ctx)
 	if err != nil {
 		return err
 	}
 	var failed error
-	o.Then = func(stats transfer.Stats) error {
+	o.Then = func(ctx context.Context, stats transfer.Stats) error {
 		if failed = x.noteCuts(ctx, stats); failed == nil {
-			failed = then()
+			failed = then(ctx)
 		}
 		return failed
 	}
@@ -315,8 +315,12 @@ func (x *exchange) remember(ctx context.Context, branch refs.Name, id objects.ID
 func (x *exchange) merge(ctx context.Context, branch refs.Name, theirs objects.ID) (repo.Merged, error) {
 	const tries = 20
 	message := fmt.Sprintf("Merge %s of %s", branch.Short(), x.m)
+	o, err := x.options(ctx)
+	if err != nil {
+		return repo.Merged{}, err
+	}
 	for try := 1; ; try++ {
-		merged, err := x.r.Merge(ctx, branch, theirs, repo.Theirs, message)
+		merged, err := x.r.MergeCut(ctx, branch, theirs, o.ShallowThere, repo.Theirs, message)
 		if errors.As(err, new(*refs.ConflictError)) && try < tries {
 			continue // somebody here committed meanwhile
 		}

@@ -123,12 +123,12 @@ func (s *session) fetch(ctx context.Context, r *repo.Repo, m remoteStore, f fetc
 		}
 	}
 	var list []movedRef
-	move := func() error {
+	move := func(ctx context.Context) error {
 		list, err = x.moveFetched(ctx, updates, f.dryRun)
 		return err
 	}
 	if f.dryRun {
-		err = move()
+		err = move(ctx)
 	} else {
 		err = x.fetchTips(ctx, tips, f, move)
 	}
@@ -199,7 +199,7 @@ func (s *session) makeLazy(ctx context.Context, r *repo.Repo, m remoteStore, f f
 
 // fetchTips brings tips, and in a lazy repository no more than is asked for. Then makes
 // refs lead to them: see bring.
-func (x *exchange) fetchTips(ctx context.Context, tips []objects.ID, f fetching, then func() error) error {
+func (x *exchange) fetchTips(ctx context.Context, tips []objects.ID, f fetching, then func(context.Context) error) error {
 	if !f.content {
 		return x.bring(ctx, tips, x.m.lazy, then)
 	}
@@ -220,12 +220,12 @@ func (x *exchange) fetchTips(ctx context.Context, tips []objects.ID, f fetching,
 		}
 		tips = append(tips, ref.ID)
 	}
-	o.Then = func(stats transfer.Stats) error {
+	o.Then = func(ctx context.Context, stats transfer.Stats) error {
 		stats.Whole = nil // they were looked at only because nothing counted as here
 		if err := x.noteCuts(ctx, stats); err != nil {
 			return err
 		}
-		return then()
+		return then(ctx)
 	}
 	stats, err := transfer.Fetch(ctx, x.r.DB, x.Remote, tips, nil, o)
 	x.count(stats)

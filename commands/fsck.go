@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 
 	"github.com/urfave/cli/v2"
@@ -59,9 +60,14 @@ type checking struct {
 	repair, quick bool
 
 	meter    *meter
-	problems []problemJSON
+	problems []problemJSON  // for --json
+	told     map[string]int // how many of each place
 	repaired []repairedJSON
 }
+
+// mostTold is how many problems of one place are printed one by one, without -v: one
+// damaged block can cost thousands of objects.
+const mostTold = 10
 
 type problemJSON struct {
 	Where string `json:"where"`
@@ -76,8 +82,14 @@ type repairedJSON struct {
 
 func (f *checking) problem(p repo.Problem) {
 	f.meter.clear()
-	f.problems = append(f.problems, problemJSON(p))
 	if f.s.json {
+		f.problems = append(f.problems, problemJSON(p))
+		return
+	}
+	if f.told == nil {
+		f.told = map[string]int{}
+	}
+	if f.told[p.Where]++; f.told[p.Where] > mostTold && !f.s.verbose {
 		return
 	}
 	f.s.printf("%s: %s\n", shown(p.Where), printable(p.What))
@@ -157,9 +169,14 @@ func (f *checking) mend(ctx context.Context, names []string) error {
 	return nil
 }
 
-// answer prints what --json says.
+// answer prints what --json says, or what was left out without it.
 func (f *checking) answer(sum repo.Checked) error {
 	if !f.s.json {
+		for _, where := range slices.Sorted(maps.Keys(f.told)) {
+			if n := f.told[where] - mostTold; n > 0 && !f.s.verbose {
+				f.s.printf("%s: and %d more: -v prints all\n", shown(where), n)
+			}
+		}
 		return nil
 	}
 	if f.problems == nil {

@@ -27,6 +27,9 @@ branches hold stays. In a repository with a remote, what goes because of its siz
 age is fetched from there when it is needed again; in one without, a commit takes it
 out. Others may read and write meanwhile.
 
+With --remote all that is done to a bucket: a directory on a share or WebDAV. What is
+not needed any more there is deleted by the first gc after the grace.
+
 An AGE is a number and s, m, h, d or w, or "never"; a SIZE is a number of bytes such as
 500MB, 10GB or 2GiB. Without an option the setting of that name holds: see "config list".`, `
 cache-tool gc --max-size 10GB --dry-run`),
@@ -51,6 +54,9 @@ cache-tool gc --max-size 10GB --dry-run`),
 			o, err := g.options(r)
 			if err != nil {
 				return err
+			}
+			if g.remote != "" {
+				return s.collectThere(c.Context, r, g.remote, o)
 			}
 			return s.collect(c.Context, r, o)
 		},
@@ -119,17 +125,22 @@ func tooBig(sum repo.Collected, o repo.CollectOptions) error {
 		return nil
 	}
 	text := fmt.Sprintf("%s stay, more than %s", size(sum.SizeAfter), size(o.MaxSize))
-	var parts []string
-	for _, h := range sum.Holds {
-		parts = append(parts, fmt.Sprintf("%s %s", h.What, size(h.Bytes)))
-	}
-	if len(parts) > 0 {
-		text += ": " + strings.Join(parts, ", ") + " must stay"
+	if held := holding(sum.Holds); held != "" {
+		text += ": " + held + " must stay"
 	}
 	if sum.Young > 0 && sum.SizeAfter-sum.Young <= o.MaxSize {
 		return withHint(errors.New(text), fmt.Sprintf("what nobody needs stays for %s: --grace 0 drops it now", o.Grace))
 	}
 	return withHint(errors.New(text), "delete tags, change gc.protected, commit what is staged or push what only this repository has")
+}
+
+// holding says what must stay, and how much that is.
+func holding(holds []gc.Hold) string {
+	var parts []string
+	for _, h := range holds {
+		parts = append(parts, fmt.Sprintf("%s %s", h.What, size(h.Bytes)))
+	}
+	return strings.Join(parts, ", ")
 }
 
 // A collectedJSON is what --json says.

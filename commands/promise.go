@@ -35,7 +35,7 @@ type promise struct {
 const budget = 1 << 20
 
 func (p *promise) Fetch(ctx context.Context, ids []objects.ID) error {
-	return p.do(ctx, func(conn remote.Remote, o transfer.Options) (transfer.Stats, error) {
+	return p.do(ctx, func(ctx context.Context, conn remote.Remote, o transfer.Options) (transfer.Stats, error) {
 		missing, err := p.repo.DB.Missing(odb.Local(ctx), ids) // somebody may have been faster
 		if err != nil || len(missing) == 0 {
 			return transfer.Stats{}, err
@@ -45,7 +45,7 @@ func (p *promise) Fetch(ctx context.Context, ids []objects.ID) error {
 }
 
 func (p *promise) FetchPath(ctx context.Context, root objects.ID, path string) error {
-	return p.do(ctx, func(conn remote.Remote, o transfer.Options) (transfer.Stats, error) {
+	return p.do(ctx, func(ctx context.Context, conn remote.Remote, o transfer.Options) (transfer.Stats, error) {
 		finder, ok := conn.(transfer.Finder)
 		if !ok {
 			return transfer.Stats{}, nil
@@ -55,23 +55,24 @@ func (p *promise) FetchPath(ctx context.Context, root objects.ID, path string) e
 }
 
 func (p *promise) FetchAll(ctx context.Context, id objects.ID) error {
-	return p.do(ctx, func(conn remote.Remote, o transfer.Options) (transfer.Stats, error) {
+	return p.do(ctx, func(ctx context.Context, conn remote.Remote, o transfer.Options) (transfer.Stats, error) {
 		return transfer.Fetch(ctx, p.repo.DB, conn, []objects.ID{id}, nil, o)
 	})
 }
 
 // do calls fn with a connection, one call at a time.
-func (p *promise) do(ctx context.Context, fn func(remote.Remote, transfer.Options) (transfer.Stats, error)) error {
+func (p *promise) do(ctx context.Context, fn func(context.Context, remote.Remote, transfer.Options) (transfer.Stats, error)) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.down != nil {
 		return p.down
 	}
-	if p.conn == nil && p.s.verb == "run" && p.rests() {
+	if p.conn == nil && (p.s.verb == "run" || p.s.verb == "wrap") && p.rests() {
 		p.down = fmt.Errorf("%s did not answer a moment ago, and is left alone", p.name)
 		p.s.detail("%v; what is not here is a miss", p.down)
 		return p.down
 	}
+	asking := ctx
 	if p.conn == nil {
 		m, err := p.s.remoteNamed(p.repo, p.name)
 		if err == nil {
@@ -81,9 +82,15 @@ func (p *promise) do(ctx context.Context, fn func(remote.Remote, transfer.Option
 		if err != nil {
 			return p.fails(err)
 		}
+		if wasSilent(p.repo) {
+			var stop func()
+			asking, stop = untilSilent(ctx, m, nobody)
+			defer stop()
+		}
 	}
 	// What comes is only a copy: it need not be durable.
-	stats, err := fn(p.conn, transfer.Options{Staged: true})
+	stats, err := fn(asking, p.conn, transfer.Options{Staged: true})
+	p.s.fetched.Add(stats.Bytes)
 	if stats.Objects > 0 {
 		p.s.detail("fetched %s (%s) from %s", counted(stats.Objects, "object"), size(stats.Bytes), p.name)
 	}
@@ -96,6 +103,8 @@ func (p *promise) do(ctx context.Context, fn func(remote.Remote, transfer.Option
 		}
 		p.told = true
 		return err
+	case asking.Err() != nil:
+		err = context.Cause(asking)
 	}
 	return p.fails(err)
 }
@@ -105,11 +114,14 @@ func (p *promise) fails(err error) error {
 	p.down = fmt.Errorf("%s cannot be asked: %w", p.name, err)
 	p.s.warn("%v; what is not here is a miss", p.down)
 	if errors.Is(err, remote.ErrUnreachable) {
-		// If that cannot be written down, others wait as long as we have.
-		_ = durable.WriteFile(silentFile(p.repo), nil, durable.NoSync)
+		noteSilence(p.repo)
 	}
 	return p.down
 }
+
+// noteSilence notes that the remote of a lazy repository does not answer. If that cannot
+// be written down, others wait as long as we have.
+func noteSilence(r *repo.Repo) { _ = durable.WriteFile(silentFile(r), nil, durable.NoSync) }
 
 // A build is a thousand runs, and must not wait a thousand times for a remote that
 // does not answer: for so long after one has, the others do without.
@@ -119,6 +131,13 @@ const restTime = time.Minute
 func (p *promise) rests() bool {
 	fi, err := os.Stat(silentFile(p.repo))
 	return err == nil && time.Since(fi.ModTime()).Abs() < restTime
+}
+
+// wasSilent reports whether the remote has failed to answer, and not been heard of since:
+// then it is not waited for as long again.
+func wasSilent(r *repo.Repo) bool {
+	_, err := os.Stat(silentFile(r))
+	return err == nil
 }
 
 // silentFile is a file whose time is when the remote of a lazy repository failed to

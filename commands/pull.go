@@ -89,7 +89,7 @@ func (s *session) pull(ctx context.Context, r *repo.Repo, m remoteStore, current
 		tips = append(tips, x.there[pair.there])
 	}
 	var list []movedRef
-	merge := func() error {
+	merge := func(ctx context.Context) error {
 		for _, pair := range pairs {
 			one, err := x.pullOne(ctx, pair, p.dryRun)
 			if err != nil {
@@ -100,7 +100,7 @@ func (s *session) pull(ctx context.Context, r *repo.Repo, m remoteStore, current
 		return nil
 	}
 	if p.dryRun {
-		err := merge()
+		err := merge(ctx)
 		return x, list, err
 	}
 	if err := x.bring(ctx, tips, m.lazy, merge); err != nil {

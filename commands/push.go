@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"slices"
 	"strings"
@@ -175,15 +176,23 @@ func (s *session) pushRefs(ctx context.Context, r *repo.Repo, m remoteStore, p p
 		if errors.Is(err, remote.ErrUnsure) && p.mayBeRepeated() {
 			again = true // if it was done, there is nothing left to do
 		}
-		if !again || try == tries {
+		lost := errors.Is(err, objects.ErrNotFound) && !p.dryRun
+		if !again && !lost || try == tries {
 			break
 		}
 		if e := giveWay(ctx, try); e != nil {
 			return nil, nil, e
 		}
+		before := x.there
 		if e := x.look(ctx); e != nil {
 			return nil, nil, e
 		}
+		if !again && maps.Equal(before, x.there) {
+			break // it is not that a branch has moved, and what it was at is collected
+		}
+	}
+	if err == nil && !p.dryRun {
+		x.tellUses(ctx, list)
 	}
 	return x, list, remoteError(m, err)
 }
@@ -432,7 +441,7 @@ func (x *exchange) advance(ctx context.Context, st *step, is objects.ID, p pushi
 		return nil
 	}
 	var merged repo.Merged
-	err := x.bring(ctx, []objects.ID{is}, x.m.lazy, func() (err error) {
+	err := x.bring(ctx, []objects.ID{is}, x.m.lazy, func(ctx context.Context) (err error) {
 		if err = x.remember(ctx, st.there, is, "push: fetched"); err == nil {
 			merged, err = x.merge(ctx, st.here, is)
 		}

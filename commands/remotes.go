@@ -13,7 +13,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/cache-tool/cache-tool/objects"
 	"github.com/cache-tool/cache-tool/refs"
 	"github.com/cache-tool/cache-tool/repo"
 	"github.com/cache-tool/cache-tool/sync/auth"
@@ -250,8 +249,13 @@ func (s *session) connect(ctx context.Context, r *repo.Repo, m remoteStore, toWr
 // openBucket opens a bucket. What was read of its indexes is kept in the repository.
 func openBucket(r *repo.Repo, m remoteStore, b remote.Bucket) remote.Remote {
 	there := bucket.Open(b)
-	there.KeepIn(filepath.Join(r.Dir, "buckets", objects.Sum(objects.Blob, []byte(m.url)).Short()))
+	there.KeepIn(bucketDir(r, m))
 	return there
+}
+
+// bucketDir is where in the repository copies are kept of what is in a bucket.
+func bucketDir(r *repo.Repo, m remoteStore) string {
+	return filepath.Join(r.Dir, "buckets", remoteID(m))
 }
 
 // pathOf returns the path in a URL of files, or the path that stands for one.

@@ -149,7 +149,7 @@ func (v *serving) options() (o server.Options, config *tls.Config, err error) {
 	if err := checkRules(o.Anonymous); err != nil {
 		return o, nil, err
 	}
-	if o.MaxUpload, err = gc.ParseSize(cmp.Or(v.maxUpload, "1G")); err != nil || o.MaxUpload == 0 {
+	if o.MaxUpload, err = gc.ParseSize(cmp.Or(v.maxUpload, "1G")); err != nil || o.MaxUpload <= 1 {
 		return o, nil, usagef("--max-upload %s: %v", shown(v.maxUpload), cmp.Or(err, errors.New("want a number of bytes")))
 	}
 	if o.MaxRequests = v.maxRequests; v.maxRequests < 1 {

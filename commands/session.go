@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 )
@@ -30,6 +31,7 @@ type session struct {
 	terminal bool   // standard output is a person's
 	meter    *meter // what progress shows now, or nil
 	closers  []func() error
+	fetched  atomic.Int64 // bytes that a lazy repository was brought
 
 	warning sync.Mutex // held while a line is written to err: those who read at once warn at once
 }

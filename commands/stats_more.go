@@ -10,12 +10,12 @@ import (
 	"text/tabwriter"
 	"time"
 
+	"github.com/cache-tool/cache-tool/internal/uses"
 	"github.com/cache-tool/cache-tool/objects"
 	"github.com/cache-tool/cache-tool/objects/entry"
 	"github.com/cache-tool/cache-tool/objects/reach"
 	"github.com/cache-tool/cache-tool/refs"
 	"github.com/cache-tool/cache-tool/repo/action"
-	"github.com/cache-tool/cache-tool/repo/uses"
 )
 
 // What stats shows only if it is asked to.

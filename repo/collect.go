@@ -4,23 +4,20 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"maps"
 	"slices"
 	"strconv"
 	"strings"
-	"syscall"
 	"time"
 
 	"github.com/cache-tool/cache-tool/internal/durable"
+	"github.com/cache-tool/cache-tool/internal/uses"
 	"github.com/cache-tool/cache-tool/objects"
 	"github.com/cache-tool/cache-tool/objects/odb"
 	"github.com/cache-tool/cache-tool/objects/reach"
 	"github.com/cache-tool/cache-tool/refs"
-	"github.com/cache-tool/cache-tool/repo/action"
 	"github.com/cache-tool/cache-tool/repo/gc"
 	"github.com/cache-tool/cache-tool/repo/stage"
-	"github.com/cache-tool/cache-tool/repo/uses"
 )
 
 // CollectOptions say what Collect keeps.
@@ -185,9 +182,7 @@ func (c *collector) makePlan(ctx context.Context) (*gc.Plan, error) {
 	if err != nil {
 		return nil, err
 	}
-	for _, id := range staged {
-		store.Staged = append(store.Staged, id)
-	}
+	store.Staged = staged
 	if c.o.Head, err = r.Refs.Head(ctx); err != nil {
 		return nil, err
 	}
@@ -293,28 +288,6 @@ func (r *Repo) upstream(ctx context.Context) string {
 	return ""
 }
 
-// Uses returns on which day entries were used last: runs, saved ones and values.
-func (r *Repo) Uses() (uses.Table, error) {
-	table, err := uses.Load(r.Dir)
-	if err != nil {
-		return nil, err
-	}
-	runs, err := action.Log(r.Dir)
-	for _, ran := range runs {
-		ran.NoteUses(table)
-	}
-	return table, err
-}
-
-// NoteUse notes that the entries at paths were used. It costs one write, and fails
-// nobody: a repository that one may only read remembers nothing.
-func (r *Repo) NoteUse(paths ...string) {
-	err := uses.Note(r.Dir, uses.Today(time.Now()), paths...)
-	if err != nil && !errors.Is(err, fs.ErrPermission) && !errors.Is(err, syscall.EROFS) {
-		r.warn(err)
-	}
-}
-
 // run does what the plan says. What it returns is what was planned: the same whether
 // it is done or not.
 func (c *collector) run(ctx context.Context, plan *gc.Plan) (odb.Swept, error) {
@@ -346,8 +319,7 @@ func (c *collector) run(ctx context.Context, plan *gc.Plan) (odb.Swept, error) {
 	if err := c.pruneShallow(ctx); err != nil {
 		return planned, err
 	}
-	const remembered = 400 // days
-	return planned, uses.Compact(ctx, c.repo.Dir, uses.Today(time.Now())-remembered)
+	return planned, uses.Compact(ctx, c.repo.Dir, uses.Today(time.Now())-UsesRemembered)
 }
 
 // pruneShallow forgets cut commits that are gone.

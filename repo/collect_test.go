@@ -11,13 +11,13 @@ import (
 	"testing"
 	"time"
 
+	"github.com/cache-tool/cache-tool/internal/uses"
 	"github.com/cache-tool/cache-tool/objects"
 	"github.com/cache-tool/cache-tool/objects/entry"
 	"github.com/cache-tool/cache-tool/objects/odb"
 	"github.com/cache-tool/cache-tool/refs"
 	"github.com/cache-tool/cache-tool/repo"
 	"github.com/cache-tool/cache-tool/repo/gc"
-	"github.com/cache-tool/cache-tool/repo/uses"
 )
 
 // noise returns n bytes of text that can't be made smaller, the same for the same seed.
@@ -288,6 +288,34 @@ func TestCollectCutsHistoryForSize(t *testing.T) {
 	b := done.Branches[0]
 	if got := bytesOf(t, r); got > 5*size || b.Commits < 3 || b.DroppedCommits != 10-b.Commits || b.EvictedEntries != 0 {
 		t.Errorf("%d bytes are left: %+v", got, b)
+	}
+}
+
+// Merges need the commit that a remote was seen at last. One between it and the branch
+// has another parent that goes: it must not count as cut off from both.
+func TestCollectKeepsWhatWasSeen(t *testing.T) {
+	const size = 10_000
+	r := newRepo(t)
+	last := put(t, r, "refs/heads/theirs", "b="+noise(1, size))
+	for i := range 5 {
+		put(t, r, main, "a="+noise(uint64(2+i), size))
+	}
+	merged, err := r.Merge(t.Context(), main, last, repo.Theirs, "Merge main of origin")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := r.Config.Set(t.Context(), "remote.origin.url", filepath.Join(t.TempDir(), "other")); err != nil {
+		t.Fatal(err)
+	}
+	if err := r.Refs.Apply(t.Context(), refs.Update{Name: refs.Remote("origin", "main"), New: last}); err != nil {
+		t.Fatal(err)
+	}
+	done, err := r.Collect(t.Context(), repo.CollectOptions{Settings: gc.Settings{MaxSize: size}})
+	if err != nil || done.Evicted == 0 {
+		t.Errorf("%d entries were evicted, %v", done.Evicted, err)
+	}
+	if base, err := r.MergeBase(t.Context(), merged.Tip, last); err != nil || base != last {
+		t.Errorf("main comes from %s, %v, want %s: %+v", base.Short(), err, last.Short(), done.Branches)
 	}
 }
 

@@ -60,6 +60,8 @@ func Settings() []Setting {
 		{"stage.limit", "4096", "how many staged entries `run` lets gather before it commits them", checkCount},
 		{"user.email", "", "the address that commits carry; without it USER@HOST", checkLine},
 		{"user.name", "", "the name that commits carry; without it that of the account", checkLine},
+		{"wrap.push", "ci", "whether `wrap` pushes what a build made: true, false, or ci for what a CI service runs", checkPush},
+		{"wrap.timeout", "300", "how many seconds `wrap` gives a pull before the build, and a push after it", checkSeconds},
 	}
 }
 
@@ -73,6 +75,13 @@ func checkLine(value string) error {
 func checkBool(value string) error {
 	if value != "true" && value != "false" {
 		return errors.New("want true or false")
+	}
+	return nil
+}
+
+func checkPush(value string) error {
+	if value != "true" && value != "false" && value != "ci" {
+		return errors.New("want true, false or ci")
 	}
 	return nil
 }

@@ -96,34 +96,45 @@ func (r *Repo) evictOnce(ctx context.Context, branch refs.Name, plan *gc.Plan) (
 		return objects.ID{}, err
 	}
 	defer fold.Close()
-	tip, root, err := r.Tip(ctx, branch)
-	if err != nil {
+	tip, _, err := r.Tip(ctx, branch)
+	if err != nil || tip.IsZero() {
 		return objects.ID{}, err
 	}
-	var edits []trees.Edit
-	for found, err := range r.EntriesAt(ctx, root, "") {
-		if err != nil {
-			return objects.ID{}, err
-		}
-		if plan.Evicts(found.ID) {
-			edits = append(edits, trees.Edit{Path: found.Path})
-		}
-	}
-	if len(edits) == 0 {
-		return objects.ID{}, nil
-	}
-	tree, err := trees.Apply(ctx, b, wholeTrees{b}, root, edits)
-	if err != nil {
-		return objects.ID{}, err
-	}
-	commit, err := r.putCommit(b, tree, parents(tip), r.withProvenance(evictMessage(edits)))
-	if err != nil {
+	commit, err := r.PutEviction(ctx, b, tip, plan)
+	if err != nil || commit.IsZero() {
 		return objects.ID{}, err
 	}
 	if err := b.Commit(ctx, odb.Durable); err != nil {
 		return objects.ID{}, err
 	}
 	return commit, r.Refs.Apply(ctx, refs.Update{Name: branch, Old: tip, New: commit, Reason: "gc: evict"})
+}
+
+// PutEviction puts into b, which may be of another store, a commit upon tip without the
+// entries that a plan gives up. It is zero if tip has none of them.
+func (r *Repo) PutEviction(ctx context.Context, b *odb.Batch, tip objects.ID, plan *gc.Plan) (objects.ID, error) {
+	body, err := objects.ReadCommit(ctx, b, tip)
+	if err != nil {
+		return objects.ID{}, err
+	}
+	var edits []trees.Edit
+	err = trees.Walk(ctx, b, body.Tree, func(path string, e objects.Entry) (trees.Step, error) {
+		if !entry.IsPath(path) {
+			return trees.Continue, nil
+		}
+		if plan.Evicts(e.ID) {
+			edits = append(edits, trees.Edit{Path: path})
+		}
+		return trees.SkipTree, nil
+	})
+	if err != nil || len(edits) == 0 {
+		return objects.ID{}, err
+	}
+	tree, err := trees.Apply(ctx, b, wholeTrees{b}, body.Tree, edits)
+	if err != nil {
+		return objects.ID{}, err
+	}
+	return r.putCommit(b, tree, []objects.ID{tip}, r.withProvenance(evictMessage(edits)))
 }
 
 // wholeTrees keeps trees whole. As differences to those that go they would hold these.

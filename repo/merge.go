@@ -47,6 +47,12 @@ type Merged struct {
 // parent of that, the next push would bring to the remote again all that it has
 // cut off and evicted.
 func (r *Repo) Merge(ctx context.Context, branch refs.Name, theirs objects.ID, policy Policy, message string) (Merged, error) {
+	return r.MergeCut(ctx, branch, theirs, nil, policy, message)
+}
+
+// MergeCut is Merge with a commit of a remote whose history ends at the commits cut,
+// though it may be known here what came before.
+func (r *Repo) MergeCut(ctx context.Context, branch refs.Name, theirs objects.ID, cut map[objects.ID]bool, policy Policy, message string) (Merged, error) {
 	tip, _, err := r.FoldStage(ctx, branch, "")
 	if err != nil {
 		return Merged{}, err
@@ -62,6 +68,14 @@ func (r *Repo) Merge(ctx context.Context, branch refs.Name, theirs objects.ID, p
 		return Merged{Tip: tip}, nil
 	case base == tip:
 		return r.fastForward(ctx, branch, tip, theirs, message)
+	case from == fromHistory && !base.IsZero() && len(cut) > 0:
+		led, err := r.leads(ctx, theirs, base, cut)
+		if err != nil {
+			return Merged{}, err
+		}
+		if !led {
+			from = fromSeen
+		}
 	}
 	baseTree := objects.EmptyTree // unrelated histories
 	if !base.IsZero() {
@@ -100,8 +114,8 @@ const (
 // base returns the commit that tip and theirs are compared with, zero if there is none.
 func (r *Repo) base(ctx context.Context, tip, theirs objects.ID) (base objects.ID, from origin, err error) {
 	base, cut, err := r.mergeBase(ctx, tip, theirs)
-	if err != nil || base == theirs || !base.IsZero() && !cut {
-		return base, fromHistory, err
+	if err != nil || base == theirs || !cut {
+		return base, fromHistory, err // if there is none, somebody has begun the branch anew
 	}
 	last, err := r.lastSeen(ctx, tip, theirs)
 	switch {
@@ -114,10 +128,37 @@ func (r *Repo) base(ctx context.Context, tip, theirs objects.ID) (base objects.I
 		if again, err := r.MergeBase(ctx, last, base); err != nil || again == base {
 			return last, fromSeen, err
 		}
-	case base.IsZero() && cut:
+	case base.IsZero():
 		return base, fromNowhere, nil
 	}
 	return base, fromHistory, nil
+}
+
+// leads reports whether history leads from one commit to another, if it ends at the
+// commits cut.
+func (r *Repo) leads(ctx context.Context, from, to objects.ID, cut map[objects.ID]bool) (bool, error) {
+	shallow, err := r.Shallow()
+	if err != nil {
+		return false, err
+	}
+	seen := map[objects.ID]bool{}
+	for next := []objects.ID{from}; len(next) > 0; {
+		id := next[0]
+		next = next[1:]
+		if id == to {
+			return true, nil
+		}
+		if seen[id] || cut[id] || shallow[id] {
+			continue
+		}
+		seen[id] = true
+		c, err := objects.ReadCommit(ctx, r.DB, id)
+		if err != nil {
+			return false, err
+		}
+		next = append(next, c.Parents...)
+	}
+	return false, nil
 }
 
 // lastSeen returns the last commit that a remote's branch was seen at before it was

@@ -156,6 +156,24 @@ func TestMergeAroundCut(t *testing.T) {
 	}
 }
 
+// Somebody has deleted the branch at the remote, and somebody else begun it anew: what
+// was there before was not taken out of it.
+func TestMergeOfWhatWasBegunAnew(t *testing.T) {
+	r := newRepo(t)
+	first := put(t, r, branch, "a=1")
+	put(t, r, branch, "mine=1")
+	other := put(t, r, "refs/heads/other", "b=1")
+	seen(t, r, first, other)
+	if m := merge(t, r, other); m.Baseless {
+		t.Errorf("%+v", m)
+	}
+	for _, key := range []string{"a", "b", "mine"} {
+		if got := get(t, r, branch, key); got != "1" {
+			t.Errorf("%s is %q", key, got)
+		}
+	}
+}
+
 func TestRevertOfCutCommit(t *testing.T) {
 	r := newRepo(t)
 	put(t, r, branch, "a=1")
@@ -170,5 +188,37 @@ func TestRevertOfCutCommit(t *testing.T) {
 	}
 	if get(t, r, branch, "a") != "1" || get(t, r, branch, "b") != "1" || get(t, r, branch, "c") != "" {
 		t.Error("the wrong entry was taken back")
+	}
+}
+
+// What the remote has cut off is known here: as the base, but not as a parent, or the
+// next push would bring it there again.
+func TestMergeCutThere(t *testing.T) {
+	r := newRepo(t)
+	old := put(t, r, main, "old=1")
+	last := put(t, r, main, "kept=1")
+	there := refs.Branch("there")
+	start(t, r, there, last)
+	evicted := put(t, r, there, "old")
+	mine := put(t, r, main, "mine=1")
+	m, err := r.MergeCut(t.Context(), main, evicted, map[objects.ID]bool{evicted: true}, repo.Theirs, "Merge main of origin")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := keys(t, r, main, "old", "kept", "mine"); got != "kept mine" {
+		t.Errorf("there are %s", got)
+	}
+	c, err := r.Commit(t.Context(), m.Tip)
+	if err != nil || len(c.Parents) != 1 || c.Parents[0] != evicted || !strings.Contains(c.Message, mine.Short()) {
+		t.Errorf("%+v, %v: want one upon %s that stands for %s", c, err, evicted.Short(), mine.Short())
+	}
+	// Where it was cut off before what both come from, a merge is a merge.
+	more := put(t, r, there, "more=1")
+	put(t, r, main, "late=1")
+	if m, err = r.MergeCut(t.Context(), main, more, map[objects.ID]bool{old: true}, repo.Theirs, "Merge main of origin"); err != nil {
+		t.Fatal(err)
+	}
+	if c, err = r.Commit(t.Context(), m.Tip); err != nil || len(c.Parents) != 2 {
+		t.Errorf("%+v, %v: want two parents", c, err)
 	}
 }

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/cache-tool/cache-tool/objects"
+	"github.com/cache-tool/cache-tool/repo/ci"
 )
 
 // Provenance says where an entry comes from. Commits carry it as trailers.
@@ -32,26 +33,9 @@ type Source struct {
 func ReadProvenance(dir string) Provenance {
 	p := Provenance{User: account(), Source: ReadSource(dir)}
 	p.Host, _ = os.Hostname()
-	for _, ci := range ciVariables {
-		if os.Getenv(ci.marker) != "" {
-			p.CIJob = os.ExpandEnv(ci.job)
-			p.CIURL = stripCredentials(os.ExpandEnv(ci.url))
-			break
-		}
-	}
+	build := ci.Detect(os.Getenv)
+	p.CIJob, p.CIURL = build.Job, stripCredentials(build.URL)
 	return p
-}
-
-// ciVariables says how each CI service names the job and its page.
-var ciVariables = []struct{ marker, job, url string }{
-	{"GITHUB_ACTIONS", "$GITHUB_WORKFLOW/$GITHUB_JOB", "$GITHUB_SERVER_URL/$GITHUB_REPOSITORY/actions/runs/$GITHUB_RUN_ID"},
-	{"GITLAB_CI", "$CI_JOB_NAME", "$CI_JOB_URL"},
-	{"BUILDKITE", "$BUILDKITE_PIPELINE_SLUG/$BUILDKITE_LABEL", "$BUILDKITE_BUILD_URL"},
-	{"CIRCLECI", "$CIRCLE_JOB", "$CIRCLE_BUILD_URL"},
-	{"TF_BUILD", "$BUILD_DEFINITIONNAME", "$SYSTEM_COLLECTIONURI$SYSTEM_TEAMPROJECT/_build/results?buildId=$BUILD_BUILDID"},
-	{"TRAVIS", "$TRAVIS_JOB_NAME", "$TRAVIS_JOB_WEB_URL"},
-	{"DRONE", "$DRONE_STAGE_NAME", "$DRONE_BUILD_LINK"},
-	{"JENKINS_URL", "$JOB_NAME", "$BUILD_URL"},
 }
 
 func stripCredentials(text string) string {
@@ -76,6 +60,20 @@ func (p Provenance) Trailers() string {
 		}
 	}
 	return b.String()
+}
+
+// SourceDefault returns the branch that the repository which the work tree in dir was
+// cloned from has as its default one; empty if that is not known here.
+func SourceDefault(dir string) string {
+	_, gitDir := findGit(dir)
+	if gitDir == "" {
+		return ""
+	}
+	head := readLine(filepath.Join(commonDir(gitDir), "refs", "remotes", "origin", "HEAD"))
+	if name, ok := strings.CutPrefix(head, "ref: refs/remotes/origin/"); ok {
+		return name
+	}
+	return ""
 }
 
 // ReadSource finds the Git work tree that holds dir and reads its HEAD. It reads

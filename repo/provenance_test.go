@@ -59,6 +59,16 @@ func TestReadSource(t *testing.T) {
 		git(root, "checkout", "-q", "--detach")
 		check(format+": a detached HEAD", root, "", "")
 	}
+	clone := filepath.Join(dir, "clone")
+	git(filepath.Join(dir, "sha1"), "branch", "-f", "trunk")
+	git(filepath.Join(dir, "sha1"), "symbolic-ref", "HEAD", "refs/heads/trunk")
+	git(dir, "clone", "-q", filepath.Join(dir, "sha1"), clone)
+	git(clone, "checkout", "-q", "-b", "topic")
+	for where, want := range map[string]string{clone: "trunk", filepath.Join(dir, "sha1"): "", dir: ""} {
+		if got := repo.SourceDefault(where); got != want {
+			t.Errorf("%s: the default branch is %q, want %q", where, got, want)
+		}
+	}
 	if got := repo.ReadSource(dir); got != (repo.Source{}) {
 		t.Errorf("outside of a work tree: %+v", got)
 	}

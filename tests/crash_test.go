@@ -63,6 +63,15 @@ var acts = []act{
 	{name: "config", args: []string{"config", "set", "user.name", "Ann"}},
 	{name: "merge packs", args: []string{"put", "--stage", "new", "a"}, prepare: manyPacks("--stage")},
 	{name: "merge durable packs", args: []string{"put", "new", "a"}, prepare: manyPacks()},
+	{name: "gc", args: []string{"gc", "--grace", "0", "--keep-history", "0"}, unseen: true, prepare: waste},
+	{name: "gc to a size", args: []string{"gc", "--grace", "0", "--max-size", "12kB"}, steps: true, prepare: waste},
+	{name: "gc of an idle branch", args: []string{"gc", "--grace", "0", "--branch-ttl", "0"}, prepare: waste},
+}
+
+// waste makes something that nobody needs any more, among what is needed.
+var waste = [][]string{
+	{"put", "one", "big"}, {"put", "five", "b"}, {"put", "one", "b"}, {"save", "more", "tree", "other"}, {"rm", "two"},
+	{"--branch", "gone", "put", "six", "big"}, {"branch", "-D", "gone"}, {"save", "more", "tree"},
 }
 
 // manyPacks makes as many packs as there may be before they are merged: the
@@ -318,7 +327,12 @@ var stagedPack = regexp.MustCompile(`^new-[0-9a-f]{8}-`)
 // was not synced then is recognized by the run that it was written in.
 func (w world) reboot(t *testing.T) {
 	t.Helper()
-	packs := filepath.Join(w.repo(), "packs")
+	reboot(t, w.repo())
+}
+
+func reboot(t *testing.T, repo string) {
+	t.Helper()
+	packs := filepath.Join(repo, "packs")
 	files, err := os.ReadDir(packs)
 	if err != nil && !errors.Is(err, os.ErrNotExist) {
 		t.Fatal(err)

@@ -8,9 +8,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
-	"syscall"
 	"testing"
-	"time"
 
 	"github.com/cache-tool/cache-tool/internal/test"
 )
@@ -200,42 +198,7 @@ func onASecondMachine(t *testing.T, dune duneProgram) {
 	must(t, repo, "fsck")
 }
 
-// A signal is the command's, which decides what comes of it; then nothing more is
-// done.
-func TestDuneWrapPassesSignalsOn(t *testing.T) {
-	alone(t)
-	dir := t.TempDir()
-	repo, ready := filepath.Join(dir, "repo"), filepath.Join(dir, "ready")
-	for _, tt := range []struct {
-		signal syscall.Signal
-		script string
-		want   int
-	}{
-		{syscall.SIGTERM, "trap 'exit 9' TERM", 9},
-		{syscall.SIGINT, "trap 'exit 10' INT", 10},
-		{syscall.SIGHUP, "trap 'exit 11' HUP", 11},
-		{syscall.SIGTERM, ":", 128 + int(syscall.SIGTERM)},
-	} {
-		os.Remove(ready)
-		cmd := process(repo, "dune", "wrap", "--", "sh", "-c", tt.script+"; touch "+ready+"; while :; do sleep 0.05; done")
-		cmd.Env = append(cmd.Env, "XDG_CACHE_HOME="+dir)
-		cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true} // there is no terminal that sends it to both
-		if err := cmd.Start(); err != nil {
-			t.Fatal(err)
-		}
-		for until := time.Now().Add(time.Minute); ; time.Sleep(10 * time.Millisecond) {
-			if _, err := os.Stat(ready); err == nil {
-				break
-			} else if time.Now().After(until) {
-				t.Fatal("the command does not come up")
-			}
-		}
-		cmd.Process.Signal(tt.signal)
-		if code := exitCode(cmd.Wait()); code != tt.want {
-			t.Errorf("%v, %q: exit code %d, want %d", tt.signal, tt.script, code, tt.want)
-		}
-	}
-}
+func TestDuneWrapPassesSignalsOn(t *testing.T) { passesSignalsOn(t, "dune", "wrap", "--") }
 
 func change(t *testing.T, name string, edit func(string) string) {
 	t.Helper()

@@ -66,6 +66,7 @@ var writers = []act{
 	{name: "rename a branch", args: []string{"branch", "-m", "dev", "new"}},
 	{name: "reset", args: []string{"reset", "HEAD~1"}},
 	{name: "config", args: []string{"config", "set", "user.name", "Ann"}},
+	{name: "gc", args: []string{"gc", "--grace", "0", "--keep-history", "0"}, unseen: true, prepare: waste},
 }
 
 // TestFullDisk lets the disk run full at every page that a command writes: it

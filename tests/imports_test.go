@@ -24,18 +24,18 @@ const module = "github.com/cache-tool/cache-tool"
 // commands, this store (repo) nothing of other stores (sync).
 var mayImport = map[string][]string{
 	"":         {"commands"},
-	"commands": {"commands/run", "internal/durable", "objects", "objects/...", "refs", "repo", "repo/...", "sync/...", cli, smetrics, bar, xsys},
+	"commands": {"commands/run", "internal/durable", "internal/uses", "objects", "objects/...", "refs", "repo", "repo/...", "sync/...", cli, smetrics, bar, xsys},
 
 	// What a hit of run takes to start hangs on this: no command line, no network.
 	"internal/front": {"commands/run", "refs", "repo", "repo/action"},
 	"commands/run":   {"objects/entry", "refs", "repo", "repo/action"},
 
-	"repo":           {"internal/durable", "objects", "objects/...", "refs", "repo/stage", "repo/statcache", "repo/worktree", "repo/action", "repo/gc", "repo/uses", goGit, goBilly, xsync, xsys},
-	"repo/action":    {"internal/durable", "objects", "objects/...", "repo/statcache", "repo/uses", "repo/worktree", doublestar, xsync, xsys},
+	"repo":           {"internal/durable", "objects", "objects/...", "refs", "repo/stage", "repo/statcache", "repo/worktree", "repo/action", "repo/gc", "repo/ci", "internal/uses", goGit, goBilly, xsync, xsys},
+	"repo/action":    {"internal/durable", "objects", "objects/...", "repo/statcache", "internal/uses", "repo/worktree", doublestar, xsync, xsys},
 	"repo/worktree":  {"internal/durable", "objects", "objects/...", "repo/statcache", doublestar, xsync, xsys},
 	"repo/stage":     {"internal/durable", "objects", "objects/entry", "objects/trees", xsys},
 	"repo/statcache": {"internal/durable", "objects", xsys},
-	"repo/uses":      {"internal/durable"},
+	"repo/ci":        {},
 	"repo/gc":        {"objects", "objects/entry", "objects/reach", "objects/trees", "refs"},
 
 	"sync/frontend":          {"objects/entry"},
@@ -45,14 +45,14 @@ var mayImport = map[string][]string{
 	"sync/frontend/goprog":   {"internal/durable", "objects/entry", "sync/frontend", xsync},
 	"sync/frontend/dune":     {"internal/durable", "objects", "objects/...", blake3, xsync},
 	"sync/transfer":          {"objects", "objects/odb", "objects/pack", "objects/reach", "sync/remote", xsync},
-	"sync/remote/peer":       {"objects", "objects/odb", "objects/pack", "objects/reach", "refs", "sync/remote"},
-	"sync/remote/bucket":     {"internal/durable", "objects", "objects/pack", "objects/reach", "refs", "sync/remote", xsync},
+	"sync/remote/peer":       {"internal/uses", "objects", "objects/odb", "objects/pack", "objects/reach", "refs", "sync/remote"},
+	"sync/remote/bucket":     {"internal/durable", "internal/uses", "objects", "objects/pack", "objects/reach", "refs", "sync/remote", xsync},
 	"sync/remote/dir":        {"internal/durable", "sync/remote"},
 	"sync/remote/webdav":     {"sync/auth", "sync/remote"},
-	"sync/remote/httpremote": {"objects", "objects/pack", "refs", "sync/auth", "sync/remote", "sync/wire"},
-	"sync/remote":            {"objects", "refs"},
+	"sync/remote/httpremote": {"internal/uses", "objects", "objects/pack", "refs", "sync/auth", "sync/remote", "sync/wire"},
+	"sync/remote":            {"internal/uses", "objects", "refs"},
 	"sync/server":            {"objects", "objects/pack", "objects/reach", "refs", "sync/auth", "sync/remote", "sync/wire", xsync},
-	"sync/wire":              {"objects", "objects/pack", "refs", "sync/remote"},
+	"sync/wire":              {"internal/uses", "objects", "objects/pack", "refs", "sync/remote"},
 	"sync/auth":              {"internal/durable", "refs"},
 
 	"refs": {"internal/durable", "objects", xsys},
@@ -67,6 +67,7 @@ var mayImport = map[string][]string{
 	"objects/chunk":    {"objects"},
 	"objects":          {},
 
+	"internal/uses":    {"internal/durable"},
 	"internal/durable": {xsys},
 }
 

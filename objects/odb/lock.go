@@ -19,6 +19,9 @@ func (db *DB) gatePath() string { return filepath.Join(db.dir, "gate") }
 
 // lockShared keeps away whoever wants to drop objects.
 func (db *DB) lockShared(ctx context.Context) (*durable.Lock, error) {
+	if ctx.Value(withinKey{}) == db {
+		return durable.LockShared(ctx, db.lockPath())
+	}
 	gate, err := durable.LockShared(ctx, db.gatePath())
 	if err != nil {
 		return nil, err
@@ -28,21 +31,33 @@ func (db *DB) lockShared(ctx context.Context) (*durable.Lock, error) {
 }
 
 // How long the gate may be shut, and then stays open. Somebody who has the lock may
-// come to it once more, as a batch that fetches what it needs does, and is stuck as
-// long as it is shut.
+// come to it once more without a context from Within, as a batch that fetches what it
+// needs does, and is stuck as long as it is shut. But all those who have the lock must come to an end while it is:
+// where they are many, and slow, it is shut for longer and longer.
 const (
-	gateShut = time.Second
+	gateShut = time.Second // the first time
+	maxShut  = 4 * time.Second
 	gateOpen = 100 * time.Millisecond // the first time; then longer and longer
 	maxOpen  = 5 * time.Second
 )
 
+type withinKey struct{}
+
+// Within returns a context for what is done in the batch's store as long as the batch
+// is open: it does not wait for somebody who waits for the batch.
+func (b *Batch) Within(ctx context.Context) context.Context {
+	return context.WithValue(ctx, withinKey{}, b.db)
+}
+
 // lockExclusive keeps writers away.
 func (db *DB) lockExclusive(ctx context.Context) (*durable.Lock, error) {
 	for open := gateOpen; ; open = min(2*open, maxOpen) {
-		lock, err := db.tryExclusive(ctx)
+		shut := max(gateShut, time.Duration(db.shut.Load()))
+		lock, err := db.tryExclusive(ctx, shut)
 		if err == nil || ctx.Err() != nil || !errors.Is(err, context.DeadlineExceeded) {
 			return lock, err
 		}
+		db.shut.Store(int64(min(2*shut, maxShut)))
 		select {
 		case <-time.After(open):
 		case <-ctx.Done():
@@ -51,13 +66,13 @@ func (db *DB) lockExclusive(ctx context.Context) (*durable.Lock, error) {
 	}
 }
 
-func (db *DB) tryExclusive(ctx context.Context) (*durable.Lock, error) {
+func (db *DB) tryExclusive(ctx context.Context, shut time.Duration) (*durable.Lock, error) {
 	gate, err := durable.LockExclusive(ctx, db.gatePath())
 	if err != nil {
 		return nil, err
 	}
 	defer gate.Unlock()
-	ctx, cancel := context.WithTimeout(ctx, gateShut)
+	ctx, cancel := context.WithTimeout(ctx, shut)
 	defer cancel()
 	return durable.LockExclusive(ctx, db.lockPath())
 }

@@ -69,6 +69,8 @@ type DB struct {
 
 	set atomic.Pointer[set]
 	mu  sync.Mutex // held while the directory is listed
+
+	shut atomic.Int64 // nanoseconds: for how long the gate is to be shut next, if it was in vain before
 }
 
 // A set is the packs that were there when the directory was listed.

@@ -2,7 +2,10 @@ package odb
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io/fs"
+	"os"
 	"slices"
 	"time"
 
@@ -71,7 +74,10 @@ func (db *DB) Sweep(ctx context.Context, o SweepOptions) (Swept, error) {
 	if err := db.Seal(ctx); err != nil {
 		return Swept{}, err
 	}
-	w := sweeper{db: db, o: o, gone: map[string]bool{}, scanned: map[string]bool{}, parts: o.NewSet(), before: o.NewSet()}
+	w := sweeper{
+		db: db, o: o, gone: map[string]bool{}, again: map[string]bool{}, scanned: map[string]bool{}, parts: o.NewSet(), before: o.NewSet(),
+		holds: map[string][]objects.ID{}, held: map[objects.ID]int{},
+	}
 	if err := w.scan(ctx); err != nil {
 		return Swept{}, err
 	}
@@ -98,6 +104,13 @@ type sweeper struct {
 	// objects are made of; by their names.
 	gone, scanned map[string]bool
 
+	// Packs that were made, and have something dead in them that others held then: they
+	// have their turn once more.
+	again map[string]bool
+
+	holds map[string][]objects.ID // what dead records are made of, by the names of their packs
+	held  map[objects.ID]int      // in how many packs these are, but for those that were dropped
+
 	// Chunks, and bases of trees, that live objects are made of, and those that were
 	// live before. They are not among these: a base stays without what it leads to.
 	parts, before Set
@@ -106,8 +119,9 @@ type sweeper struct {
 	keepChunks, keepTrees bool
 }
 
-// next returns a pack that may be swept and was not yet; nil if there is none. The
-// biggest come first: they give back most.
+// next returns a pack that may be swept and was not yet; nil if there is none. Those
+// come first whose dead records hold something in others, the newest first; then the
+// biggest: they give back most.
 func (w *sweeper) next(ctx context.Context) (*stored, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
@@ -116,9 +130,19 @@ func (w *sweeper) next(ctx context.Context) (*stored, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := w.hold(ctx, s.packs); err != nil {
+		return nil, err
+	}
 	var next *stored
 	for _, p := range s.packs {
-		if !w.gone[p.base] && !p.isStaged() && (next == nil || p.size > next.size) {
+		if w.gone[p.base] || p.isStaged() {
+			continue
+		}
+		if len(w.holds[p.base]) > 0 {
+			next = p
+			break
+		}
+		if next == nil || p.size > next.size {
 			next = p
 		}
 	}
@@ -176,7 +200,7 @@ const (
 
 func (w *sweeper) stateOf(p *stored, id objects.ID, t pack.Type) state {
 	switch {
-	case w.o.Live.Has(id), w.parts.Has(id), t == pack.Chunk && w.keepChunks, t == pack.Tree && w.keepTrees:
+	case w.o.Live.Has(id), w.parts.Has(id), w.held[id] > 0, t == pack.Chunk && w.keepChunks, t == pack.Tree && w.keepTrees:
 		return live
 	case w.o.Before != nil && (w.o.Before.Has(id) || w.before.Has(id)):
 		return dead
@@ -235,32 +259,37 @@ func (w *sweeper) count(p *stored, x *pack.Index) (census, error) {
 
 // pack drops what is dead in one pack, if that is worth it.
 func (w *sweeper) pack(ctx context.Context, p *stored) error {
-	x, err := w.db.open(p)
-	if err != nil {
+	if _, err := w.db.open(p); err != nil {
 		return nil // nothing is known of it: fsck tells
 	}
 	w.db.suspect(p) // what a damaged index does not show would be lost
-	x = p.index.Load()
-	c, err := w.count(p, x)
+	dropped := false
+	w.release(p)
+	defer func() {
+		if !dropped {
+			w.retain(p)
+		}
+	}()
+	c, err := w.count(p, p.index.Load())
 	w.sum.Young += c.young
-	switch {
-	case err != nil:
+	if err != nil {
 		w.db.warn(fmt.Errorf("pack %s is left as it is: %w", p.base, err))
 		return nil
+	}
+	waste := c.deadStored + w.heldBack(p)
+	switch {
 	case c.dead == 0:
 		return nil
-	case c.dead < c.objects && float64(c.deadStored) < w.o.Rewrite*float64(c.bytes):
-		w.sum.Dead += c.deadStored
-		return nil
-	}
-	dropped := true
-	if !w.o.DryRun {
+	case c.dead < c.objects && float64(waste) < w.o.Rewrite*float64(c.bytes):
+	case w.o.DryRun:
+		dropped = true
+	default:
 		if dropped, err = w.drop(ctx, p, c); err != nil {
 			return err
 		}
 	}
 	if !dropped {
-		w.sum.Dead += c.deadStored
+		w.sum.Dead += waste
 		return nil
 	}
 	w.sum.Objects += c.dead
@@ -304,11 +333,13 @@ func (w *sweeper) copyLive(ctx context.Context, p *stored) (fresh *copied, gone 
 	if there, err := w.isThere(p); err != nil || !there {
 		return nil, nil, err
 	}
+	held := false
 	fresh, err = w.db.copyPacks(ctx, []*stored{p}, func(r indexedRecord) bool {
 		stays := w.isLive(p, r.id, r.e.Type)
 		if !stays {
 			gone = append(gone, r.id)
 		}
+		held = held || w.held[r.id] > 0
 		return stays
 	})
 	if err != nil {
@@ -322,7 +353,9 @@ func (w *sweeper) copyLive(ctx context.Context, p *stored) (fresh *copied, gone 
 		return nil, nil, err
 	}
 	for _, o := range fresh.outs {
-		w.gone[o.name.String()] = true
+		name := o.name.String()
+		w.gone[name] = !held || w.again[p.base]
+		w.again[name] = true
 	}
 	return fresh, gone, nil
 }
@@ -354,6 +387,13 @@ func (w *sweeper) exchange(ctx context.Context, p *stored, fresh *copied, gone [
 	if err := w.mark(ctx); err != nil {
 		return false, err
 	}
+	s, err := w.db.packs()
+	if err == nil {
+		err = w.hold(ctx, s.packs) // of those that have come meanwhile
+	}
+	if err != nil {
+		return false, err
+	}
 	needed := slices.ContainsFunc(gone, func(id objects.ID) bool {
 		e, ok, err := p.index.Load().Find(&id)
 		return err != nil || !ok || w.isLive(p, id, e.Type)
@@ -367,6 +407,9 @@ func (w *sweeper) exchange(ctx context.Context, p *stored, fresh *copied, gone [
 		}
 	} else if !fresh.isAlso(p, Durable) {
 		w.db.remove(p)
+		if _, err := os.Lstat(p.path + packExt); !errors.Is(err, fs.ErrNotExist) {
+			needed = true // by what is still in it
+		}
 	}
 	_, _, err = w.db.refresh(w.db.set.Load())
 	return !needed, err

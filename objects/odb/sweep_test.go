@@ -141,6 +141,43 @@ func TestSweepKeepsPartsOfTheYoung(t *testing.T) {
 }
 
 // Below the threshold a pack stays as it is.
+// What nobody needs may be left in a pack that is hardly worth to be written anew. It
+// is whole then, so that it can come to be needed again.
+func TestSweepKeepsPartsOfWhatIsLeft(t *testing.T) {
+	for _, rewrite := range []float64{0, 0.2, 1} {
+		dir := test.Dir(t)
+		db := open(t, dir)
+		big := bigText(1)
+		other := append(noise(1, 20_000), big...)
+		commit(t, db, odb.Durable, func(b *odb.Batch) { put(t, b, objects.Blob, other) })
+		// Of the other one most chunks are here.
+		kept := map[objects.ID][]byte{}
+		commit(t, db, odb.Durable, func(b *odb.Batch) {
+			put(t, b, objects.Blob, big)
+			for i := range 100 {
+				maps.Copy(kept, putSome(t, b, i))
+			}
+			filler := noise(2, len(big))
+			kept[put(t, b, objects.Blob, filler)] = filler
+		})
+		for range 2 {
+			sweep(t, db, odb.SweepOptions{Live: live(kept), Rewrite: rewrite})
+			checkSound(t, db)
+		}
+		commit(t, db, odb.Durable, func(b *odb.Batch) { put(t, b, objects.Blob, big) })
+		db = open(t, dir)
+		checkAll(t, db, kept)
+		check(t, db, objects.Blob, big)
+	}
+}
+
+func checkSound(t *testing.T, db *odb.DB) {
+	t.Helper()
+	if err := db.Verify(t.Context(), odb.VerifyOptions{}, func(p odb.Problem) { t.Errorf("%v", p) }); err != nil {
+		t.Error(err)
+	}
+}
+
 func TestSweepThreshold(t *testing.T) {
 	db := open(t, test.Dir(t))
 	a, b := some(t, db, 1)

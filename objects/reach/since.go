@@ -84,8 +84,14 @@ func (s *since) run(ctx context.Context, tips, have []objects.ID) error {
 	if err := s.settle(ctx); err != nil {
 		return err
 	}
-	for _, c := range s.fresh {
-		if err := s.commit(ctx, c); err != nil {
+	if err := s.visitFresh(); err != nil {
+		return err
+	}
+	if s.o.Commits {
+		s.fresh = nil
+	}
+	for _, c := range s.parentsFirst() {
+		if err := s.content(ctx, c); err != nil {
 			return err
 		}
 	}
@@ -247,16 +253,56 @@ func (s *since) settle(ctx context.Context) error {
 	return nil
 }
 
-// commit visits a commit that is new, and what its tree has that those of its
-// parents don't.
-func (s *since) commit(ctx context.Context, c *painted) error {
-	if c.old || !s.o.Seen.Add(c.id) {
-		return nil
+// visitFresh visits the commits that are new, the newest first, and leaves those in
+// fresh that nobody has visited before.
+func (s *since) visitFresh() error {
+	s.fresh = slices.DeleteFunc(s.fresh, func(c *painted) bool { return c.old || !s.o.Seen.Add(c.id) })
+	for _, c := range s.fresh {
+		if err := s.visit(&node{id: c.id, kind: objects.Commit}); err != nil {
+			return err
+		}
 	}
+	return nil
+}
+
+// parentsFirst returns fresh in an order in which no commit comes before its parents,
+// whatever the clocks said. What a tree has in common with those of the parents is
+// passed over, so all of these must have been visited: one may be the same as that of
+// a commit before them, after a revert, and each of the two would rely on the other.
+func (s *since) parentsFirst() []*painted {
+	type step uint8
+	const (
+		waits step = iota + 1
+		met
+		placed
+	)
+	steps := make(map[*painted]step, len(s.fresh))
+	for _, c := range s.fresh {
+		steps[c] = waits
+	}
+	order := make([]*painted, 0, len(s.fresh))
+	for stack := slices.Clone(s.fresh); len(stack) > 0; {
+		c := stack[len(stack)-1]
+		switch steps[c] {
+		case waits:
+			steps[c] = met
+			for _, id := range c.body.Parents {
+				if p := s.commits[id]; steps[p] == waits {
+					stack = append(stack, p)
+				}
+			}
+			continue
+		case met:
+			steps[c], order = placed, append(order, c)
+		}
+		stack = stack[:len(stack)-1]
+	}
+	return order
+}
+
+// content visits what the tree of a commit has that those of its parents don't.
+func (s *since) content(ctx context.Context, c *painted) error {
 	n := &node{id: c.id, kind: objects.Commit}
-	if err := s.visit(n); err != nil || s.o.Commits {
-		return err
-	}
 	var bases []objects.ID
 	old := true
 	if !s.o.isCut(c.id) {

@@ -93,6 +93,20 @@ func TestSinceVisitsWhatIsNew(t *testing.T) {
 	}
 }
 
+// A tree that was taken back is the same as one before: neither may be passed over
+// because of the other.
+func TestSinceVisitsWhatWasTakenBack(t *testing.T) {
+	g := newGraph()
+	x, y := dir("x", g.tree(file("1", g.blob("1")))), dir("y", g.tree(file("2", g.blob("2"))))
+	tree := func(entries ...objects.Entry) objects.ID { return g.tree(dir("put", g.tree(entries...))) }
+	first := g.commit("first", tree(x))
+	second := g.commit("second", tree(x, y), first)
+	third := g.commit("third", tree(x), second)
+	if got := since(t, g, []objects.ID{third}, nil, reach.Options{}); len(got) != 3+2+2+2+2 {
+		t.Errorf("%d objects, want all: 3 commits, 2 times 2 trees above, trees and blobs of x and y", len(got))
+	}
+}
+
 func TestSinceShallow(t *testing.T) {
 	g := newGraph()
 	first := g.commit("first", g.tree(file("1", g.blob("1"))))

@@ -12,9 +12,9 @@ import (
 	"time"
 
 	"github.com/cache-tool/cache-tool/internal/durable"
+	"github.com/cache-tool/cache-tool/internal/uses"
 	"github.com/cache-tool/cache-tool/objects"
 	"github.com/cache-tool/cache-tool/objects/entry"
-	"github.com/cache-tool/cache-tool/repo/uses"
 )
 
 // The log of runs is the file "runs" in the repository; when it has grown it
@@ -160,20 +160,62 @@ func rotate(dir string) {
 func Log(dir string) ([]Ran, error) {
 	var runs []Ran
 	for _, name := range [...]string{oldLogFile, logFile} {
-		text, err := os.ReadFile(filepath.Join(dir, name))
-		if errors.Is(err, fs.ErrNotExist) {
-			continue
-		}
-		if err != nil {
-			return runs, fmt.Errorf("log of runs: %w", err)
-		}
-		for line := range bytes.Lines(text) {
-			if r, err := parseRan(strings.TrimSuffix(string(line), "\n")); err == nil {
-				runs = append(runs, r)
-			}
+		var err error
+		if runs, err = appendLog(runs, filepath.Join(dir, name), 0); err != nil {
+			return runs, err
 		}
 	}
 	return runs, nil
+}
+
+// appendLog adds the runs in a file, from an offset on. Without such a file there are
+// none.
+func appendLog(runs []Ran, name string, from int64) ([]Ran, error) {
+	text, err := os.ReadFile(name)
+	if errors.Is(err, fs.ErrNotExist) {
+		return runs, nil
+	}
+	if err != nil {
+		return runs, fmt.Errorf("log of runs: %w", err)
+	}
+	for line := range bytes.Lines(text[min(from, int64(len(text))):]) {
+		if r, err := parseRan(strings.TrimSuffix(string(line), "\n")); err == nil {
+			runs = append(runs, r)
+		}
+	}
+	return runs, nil
+}
+
+// A Mark is a place in the log of runs. What comes after it is told by that alone:
+// clocks may be set meanwhile.
+type Mark struct{ end fs.FileInfo } // of the file when the mark was made; nil if there was none
+
+// MarkLog marks the end of the log of the repository at dir.
+func MarkLog(dir string) Mark {
+	fi, err := os.Stat(filepath.Join(dir, logFile))
+	if err != nil {
+		return Mark{}
+	}
+	return Mark{fi}
+}
+
+// LogSince returns the runs of the repository at dir since the mark was made, oldest
+// first.
+func LogSince(dir string, m Mark) ([]Ran, error) {
+	name, old := filepath.Join(dir, logFile), filepath.Join(dir, oldLogFile)
+	if m.end == nil {
+		return appendLog(nil, name, 0)
+	}
+	if fi, err := os.Stat(name); err == nil && os.SameFile(fi, m.end) {
+		return appendLog(nil, name, m.end.Size())
+	}
+	var runs []Ran
+	if fi, err := os.Stat(old); err == nil && os.SameFile(fi, m.end) {
+		if runs, err = appendLog(nil, old, m.end.Size()); err != nil {
+			return runs, err
+		}
+	}
+	return appendLog(runs, name, 0)
 }
 
 // label returns the command line, shortened for people.

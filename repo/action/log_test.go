@@ -4,6 +4,7 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -94,4 +95,40 @@ func FuzzParseRan(f *testing.F) {
 			t.Errorf("%q came back as %+v, %v, want %+v", line, again, err, r)
 		}
 	})
+}
+
+// What was logged since a mark is told without clocks, also when the log began anew.
+func TestLogSince(t *testing.T) {
+	dir := t.TempDir()
+	add := func(label string) {
+		t.Helper()
+		if err := record(dir, Ran{Time: time.Now().Add(-time.Hour), Outcome: Miss, Label: label}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	check := func(m Mark, want ...string) {
+		t.Helper()
+		runs, err := LogSince(dir, m)
+		var got []string
+		for _, r := range runs {
+			got = append(got, r.Label)
+		}
+		if err != nil || !slices.Equal(got, want) {
+			t.Errorf("%q, %v; want %q", got, err, want)
+		}
+	}
+	empty := MarkLog(dir)
+	check(empty)
+	add("a")
+	check(empty, "a")
+	first := MarkLog(dir)
+	check(first)
+	add("b")
+	check(first, "b")
+	if err := os.Rename(filepath.Join(dir, logFile), filepath.Join(dir, oldLogFile)); err != nil {
+		t.Fatal(err)
+	}
+	check(first, "b")
+	add("c")
+	check(first, "b", "c")
 }

@@ -36,7 +36,7 @@ func (p *planner) evict(ctx context.Context) error {
 	p.plan.Shed = p.s.Upstream != ""
 	e := eviction{planner: p, limit: math.MaxInt64}
 	if p.set.MaxSize > 0 {
-		e.limit = limit
+		e.limit = limit - limit/margin
 	}
 	e.left = e.limit
 	for _, step := range []func(context.Context) error{e.guard, e.list, e.choose, e.tops, e.weighRoots} {
@@ -47,6 +47,10 @@ func (p *planner) evict(ctx context.Context) error {
 	e.explain()
 	return nil
 }
+
+// margin is the part of the size that is left free: what is packed anew can come out
+// bigger than it was.
+const margin = 32
 
 // An eviction chooses which entries stay, those that were used last first, as long as
 // there is room; then as much of history as there is still room for.
@@ -137,7 +141,7 @@ func (e *eviction) list(ctx context.Context) error {
 	}
 	// With the entries that go the trees above get smaller.
 	if n := e.listed.Len(); n > 0 {
-		e.share = e.top / int64(n)
+		e.share = e.top/int64(n) + 1
 	}
 	before := e.plan.Bytes
 	if err := e.need(ctx, "entries that "+e.s.Upstream+" lacks", own, always, strict); err != nil {

@@ -292,8 +292,8 @@ func (p *planner) history(context.Context) error {
 	}
 	_, p.plan.cutSet = p.graph.cut(tips, p.limit)
 	for id, c := range p.graph {
-		if c.whole {
-			p.bound = append(p.bound, id)
+		if c.whole { // with one parent gone it would count as cut off from all
+			p.bound = append(append(p.bound, id), c.parents...)
 		}
 	}
 	return nil

@@ -11,6 +11,7 @@ import (
 	"io"
 	"iter"
 
+	"github.com/cache-tool/cache-tool/internal/uses"
 	"github.com/cache-tool/cache-tool/objects"
 	"github.com/cache-tool/cache-tool/refs"
 )
@@ -110,6 +111,16 @@ type Cutter interface {
 	// there in the same step, unless the remote has their parents with all that these
 	// lead to: nobody can hide what is there.
 	UpdateCut(ctx context.Context, cut []objects.ID, updates ...refs.Update) error
+}
+
+// MaxUses is how many uses a UseNoter is told of at once.
+const MaxUses = 64 << 10
+
+// A UseNoter is a Remote that remembers when entries were used, so that a gc of it
+// knows what others need. To lose some is no harm: who tells does so once.
+type UseNoter interface {
+	// NoteUses notes at most MaxUses uses, with one request at most.
+	NoteUses(ctx context.Context, t uses.Table) error
 }
 
 // A Path is a place in a tree.

@@ -79,7 +79,7 @@ type Info struct {
 }
 
 // Dirs are the directories of a bucket.
-var Dirs = []string{"packs", "indexes", "roots"}
+var Dirs = []string{"packs", "indexes", "roots", "uses"}
 
 // CheckName holds the names of files in a bucket to the form dir/name: one of
 // Dirs, and lower-case letters, digits, dashes and single dots, which every

@@ -232,6 +232,26 @@ func (x *exchange) move(ctx context.Context, store Store, cut []objects.ID, upda
 	return err
 }
 
+// uses notes when entries were used, if the store remembers that. Whoever may write
+// something can say so of any entry: what he names is only kept longer.
+func (x *exchange) uses(store Store) error {
+	message, release, err := x.read(wire.MaxRequest(wire.Uses))
+	if err != nil {
+		return err
+	}
+	defer release()
+	t, err := wire.ParseUses(message)
+	if err != nil {
+		return err
+	}
+	if noter, ok := store.(remote.UseNoter); ok {
+		if err := x.work(func(ctx context.Context) error { return noter.NoteUses(ctx, t) }); err != nil {
+			return err
+		}
+	}
+	return x.reply(nil)
+}
+
 // reason is what the reflog says: who it was, by his own account why.
 func (x *exchange) reason(why string) string {
 	who := x.who.name

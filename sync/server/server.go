@@ -133,6 +133,7 @@ func find(path string) (operation, bool) {
 		{wire.Paths, false, (*exchange).paths},
 		{wire.Upload, true, (*exchange).upload},
 		{wire.Update, true, (*exchange).update},
+		{wire.Uses, true, (*exchange).uses},
 	} {
 		if path == wire.Path(op.name) {
 			return op, true

@@ -94,6 +94,7 @@ func twice(ctx context.Context, fn func() error) error {
 // collect makes one batch of what fill brings. It keeps what came before an error:
 // that need not come again.
 func collect(ctx context.Context, db *odb.DB, o Options, fill func(context.Context, *fetcher) error) (Stats, error) {
+	whole := ctx
 	ctx = odb.Local(ctx) // it is us who fetch
 	b, err := db.NewBatch(ctx, odb.BatchOptions{})
 	if err != nil {
@@ -110,7 +111,7 @@ func collect(ctx context.Context, db *odb.DB, o Options, fill func(context.Conte
 		err = e
 	}
 	if err == nil && o.Then != nil {
-		err = o.Then(f.stats)
+		err = o.Then(f.b.Within(whole), f.stats)
 	}
 	return f.stats, err
 }

@@ -45,8 +45,9 @@ type Options struct {
 	Staged bool
 
 	// Then, if not nil, is called when all that was to be fetched is here, and before
-	// anybody can collect it again: it is to make refs lead to that.
-	Then func(Stats) error
+	// anybody can collect it again: it is to make refs lead to that. It must use the
+	// context that it is given.
+	Then func(context.Context, Stats) error
 
 	// DryRun sends nothing, and counts what would be.
 	DryRun bool

@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"math"
 
+	"github.com/cache-tool/cache-tool/internal/uses"
 	"github.com/cache-tool/cache-tool/objects"
 	"github.com/cache-tool/cache-tool/refs"
 	"github.com/cache-tool/cache-tool/sync/remote"
@@ -94,4 +95,16 @@ func ParseUpdates(p []byte) (updates []refs.Update, cut []objects.ID, err error)
 	}
 	cut = r.ids(MaxCut)
 	return updates, cut, r.end()
+}
+
+// EncodeUses returns uses of entries: see uses.Table.
+func EncodeUses(t uses.Table) []byte { return t.Encode() }
+
+// ParseUses is the inverse of EncodeUses, for at most MaxUses.
+func ParseUses(p []byte) (uses.Table, error) {
+	t, err := uses.Parse(p, MaxUses)
+	if err != nil {
+		return nil, malformed("%v", err)
+	}
+	return t, nil
 }

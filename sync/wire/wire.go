@@ -15,6 +15,7 @@
 //	paths       budget, roots and paths  a pack, as a stream
 //	upload      a pack, as it is         nothing
 //	update      updates, cut             nothing
+//	uses        uses of entries          nothing
 //
 // Numbers are big-endian, and lists begin with how many there are, so that no
 // list that is cut short looks like a shorter one. Errors are JSON, see Error; a
@@ -28,6 +29,7 @@ import (
 
 	"github.com/cache-tool/cache-tool/objects"
 	"github.com/cache-tool/cache-tool/refs"
+	"github.com/cache-tool/cache-tool/sync/remote"
 )
 
 // The operations.
@@ -39,6 +41,7 @@ const (
 	Paths   = "paths"
 	Upload  = "upload"
 	Update  = "update"
+	Uses    = "uses" // as remote.UseNoter
 )
 
 // Path returns where the operation is, below the URL of the server.
@@ -61,7 +64,8 @@ const (
 	MaxPaths   = 1 << 14
 	MaxUpdates = 1 << 12
 	MaxCut     = 1 << 16 // commits at which history ends, with an update
-	MaxName    = 1000    // bytes of a ref's name, of a prefix, of a reason
+	MaxUses    = remote.MaxUses
+	MaxName    = 1000 // bytes of a ref's name, of a prefix, of a reason
 	MaxPath    = 1<<16 - 1
 	MaxRefs    = 96 << 20 // bytes of an answer with refs
 )
@@ -77,6 +81,8 @@ func MaxRequest(operation string) int64 {
 		return 8 << 20
 	case Update:
 		return 4<<20 + MaxCut*objects.IDSize
+	case Uses:
+		return 4 + 12*MaxUses
 	}
 	return 0
 }

@@ -12,6 +12,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/cache-tool/cache-tool/internal/uses"
 	"github.com/cache-tool/cache-tool/objects"
 	"github.com/cache-tool/cache-tool/objects/pack"
 	"github.com/cache-tool/cache-tool/refs"
@@ -256,6 +257,19 @@ func FuzzParseUpdates(f *testing.F) {
 	f.Fuzz(func(t *testing.T, p []byte) {
 		if all, cut, err := ParseUpdates(p); err == nil && !bytes.Equal(EncodeUpdates(all, cut), p) {
 			t.Errorf("%x became %x", p, EncodeUpdates(all, cut))
+		}
+	})
+}
+
+func FuzzParseUses(f *testing.F) {
+	f.Add(EncodeUses(uses.Table{1: 20000, 2: 20001}))
+	f.Fuzz(func(t *testing.T, p []byte) {
+		table, err := ParseUses(p)
+		if err != nil && !errors.Is(err, ErrMalformed) {
+			t.Error(err)
+		}
+		if err == nil && !bytes.Equal(EncodeUses(table), p) {
+			t.Errorf("%x became %v", p, table)
 		}
 	})
 }

@@ -8,6 +8,8 @@
 //	indexes/HASH.idx        where in which pack each id is; see index.go
 //	roots/HASH              what the bucket is at a moment; see State
 //
+// Beside them lies, in uses/, what is known of uses of entries; see uses.go.
+//
 // Writers put packs first, then an index of them, then a root that names both,
 // and then swap the root. Who loses the swap reads the new root and does it
 // again. No name is ever used a second time, so that a file that is about to be

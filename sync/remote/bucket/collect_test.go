@@ -705,3 +705,24 @@ func collectFault(t *testing.T, op string, n int, fault remotetest.Fault) (reach
 	}
 	return reached && !t.Failed()
 }
+
+// TestUpdateCountsOnWhatCameLater: who looks at the refs again counts on what they lead to
+// then, though what they led to at first is all still there.
+func TestUpdateCountsOnWhatCameLater(t *testing.T) {
+	w := newWorld(t)
+	first, second, third := text("first"), text("second"), text("third")
+	w.upload(first)
+	w.set("kept", first.ID())
+	pusher := w.open()
+	refIn(t, pusher, refs.Tag("kept"))
+	w.upload(second)
+	w.set("other", second.ID())
+	refIn(t, pusher, refs.Tag("other"))
+	w.set("other", objects.ID{})
+	w.collect(bucket.CollectOptions{})
+	w.wantGone(second)
+	w.upload(third)
+	if err := pusher.Update(t.Context(), refs.Update{Name: refs.Tag("new"), New: third.ID()}); !errors.Is(err, remote.ErrStale) {
+		t.Errorf("Update: %v, want ErrStale: it may lead to what the ref led to that has gone", err)
+	}
+}

@@ -191,7 +191,7 @@ func (c *collection) editIndexes(ctx context.Context, s *State, now time.Time) e
 			dead -= int64(f.entries) * entrySize
 		}
 	}
-	if dead += all; dead*4 < all || all == 0 {
+	if dead += all; float64(dead) < min(0.25, c.o.Rewrite)*float64(all) || dead == 0 {
 		return nil
 	}
 	if c.index.Size == 0 || isLate(c.indexPut) {

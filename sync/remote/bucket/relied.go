@@ -20,7 +20,9 @@ func (r *Remote) tell(v *view) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.stale = false
-	if r.told == nil {
+	// Who is told again counts on what has come since, too. If something has gone that he
+	// was told of before, he is to hear that first.
+	if r.told == nil || v.keeps(r.told) {
 		r.told = v
 	}
 }

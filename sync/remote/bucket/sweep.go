@@ -62,6 +62,9 @@ func (c *collection) sweep(ctx context.Context) error {
 func (c *collection) unnamed(ctx context.Context, v *view) (found []remote.Info, err error) {
 	named := v.names()
 	for _, dir := range remote.Dirs {
+		if dir == usesDir {
+			continue // roots do not name them
+		}
 		for info, err := range c.r.b.List(ctx, dir) {
 			if err != nil {
 				return nil, err

@@ -190,8 +190,13 @@ func testList(t *testing.T, client func() remote.Bucket) {
 	if diff := cmp.Diff(want, list(t, client(), "packs")); diff != "" {
 		t.Error(diff)
 	}
-	if diff := cmp.Diff(map[string]int64{"indexes/a-0.b-1": 1}, list(t, b, "indexes")); diff != "" {
-		t.Error(diff)
+	put(t, b, "uses/2026-01-31-0", []byte("yz"))
+	for dir, want := range map[string]map[string]int64{
+		"indexes": {"indexes/a-0.b-1": 1}, "uses": {"uses/2026-01-31-0": 2}, "roots": {},
+	} {
+		if diff := cmp.Diff(want, list(t, b, dir)); diff != "" {
+			t.Error(diff)
+		}
 	}
 	for range b.List(t.Context(), "packs") {
 		break

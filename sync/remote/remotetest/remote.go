@@ -33,6 +33,7 @@ func RunRemote(t *testing.T, fresh func(t *testing.T) (open func() remote.Remote
 		{"BadPacks", testBadPacks},
 		{"Refs", testRefs},
 		{"CutHistory", testCutHistory},
+		{"Uses", testUses},
 		{"CancelledRemote", testCancelledRemote},
 		{"RaceUpdate", testRaceUpdate},
 		{"RacePushes", testRacePushes},

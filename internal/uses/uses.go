@@ -9,6 +9,8 @@
 //
 // Who uses an entry adds a line, in one write and without waiting for the disk. What
 // a crash takes, or cuts short, makes an entry look unused for longer, and no more.
+//
+// Stores tell each other: see Encode for how uses travel, and Unsent for which.
 package uses
 
 import (
@@ -90,13 +92,13 @@ func Append(dir string, t Table) error {
 		return fmt.Errorf("note a use: %w", err)
 	}
 	defer f.Close()
-	if err := durable.Append(f, t.encode()); err != nil {
+	if err := durable.Append(f, t.text()); err != nil {
 		return fmt.Errorf("note a use: %w", err)
 	}
 	return nil
 }
 
-func (t Table) encode() []byte {
+func (t Table) text() []byte {
 	b := make([]byte, 0, 24*len(t))
 	for _, h := range slices.Sorted(maps.Keys(t)) {
 		b = fmt.Appendf(b, "%016x %d\n", h, t[h])
@@ -106,8 +108,10 @@ func (t Table) encode() []byte {
 
 // Load reads what the repository at dir knows. Lines that are cut short, or damaged,
 // are passed over.
-func Load(dir string) (Table, error) {
-	data, err := os.ReadFile(filepath.Join(dir, fileName))
+func Load(dir string) (Table, error) { return load(filepath.Join(dir, fileName)) }
+
+func load(name string) (Table, error) {
+	data, err := os.ReadFile(name)
 	if errors.Is(err, fs.ErrNotExist) {
 		return Table{}, nil
 	}
@@ -150,5 +154,5 @@ func Compact(ctx context.Context, dir string, since int32) error {
 		return err
 	}
 	maps.DeleteFunc(t, func(_ uint64, day int32) bool { return day < since })
-	return durable.WriteFile(name, t.encode(), durable.NoSync)
+	return durable.WriteFile(name, t.text(), durable.NoSync)
 }
