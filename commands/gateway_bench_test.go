@@ -234,3 +234,43 @@ func (g *getter) get(u *url.URL, key string) error {
 		}
 	}
 }
+
+// A go build of this program with all of it in the cache, beside Go's own cache; and
+// with nothing there, beside none.
+func BenchmarkGoBuild(b *testing.B) {
+	goTool, err := exec.LookPath("go")
+	if err != nil {
+		b.Skip("no go: https://go.dev/dl")
+	}
+	dir := b.TempDir()
+	build := func(b *testing.B, name string, env ...string) {
+		cmd := exec.Command(goTool, "build", "-o", filepath.Join(dir, "out"), "..")
+		cmd.Env = append(os.Environ(), append(env, "GOCACHE="+filepath.Join(dir, name), "CGO_ENABLED=0", "GOFLAGS=")...)
+		if out, err := cmd.CombinedOutput(); err != nil {
+			b.Fatalf("%v\n%s", err, out)
+		}
+	}
+	helper := func(repo string) string {
+		return "GOCACHEPROG=" + commandLine(os.Args[0], "--repo", filepath.Join(dir, repo), "goprog")
+	}
+	cold := 0
+	for _, bench := range []struct {
+		name string
+		run  func(b *testing.B)
+	}{
+		{"cold/none", func(b *testing.B) { cold++; build(b, fmt.Sprint("none", cold)) }},
+		{"cold/goprog", func(b *testing.B) { cold++; build(b, "unused", helper(fmt.Sprint("repo", cold))) }},
+		{"warm/gocache", func(b *testing.B) { build(b, "warm") }},
+		{"warm/goprog", func(b *testing.B) { build(b, "unused", helper("warm")) }},
+	} {
+		b.Run(bench.name, func(b *testing.B) {
+			if strings.HasPrefix(bench.name, "warm") {
+				bench.run(b)
+				b.ResetTimer()
+			}
+			for range b.N {
+				bench.run(b)
+			}
+		})
+	}
+}

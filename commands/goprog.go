@@ -91,7 +91,7 @@ func (s *session) goprogOptions(ctx context.Context) (o goprog.Options, err erro
 		return o, err
 	}
 	return goprog.Options{
-		Store: values, Close: values.Close,
+		Store: values, Local: !r.IsLazy(), Close: values.Close,
 		Dir: filepath.Join(r.Dir, "files", "go"), MaxSize: max,
 	}, nil
 }

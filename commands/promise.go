@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"time"
 
@@ -67,7 +68,7 @@ func (p *promise) do(ctx context.Context, fn func(context.Context, remote.Remote
 	if p.down != nil {
 		return p.down
 	}
-	if p.conn == nil && (p.s.verb == "run" || p.s.verb == "wrap") && p.rests() {
+	if p.conn == nil && slices.Contains([]string{"run", "wrap", "goprog"}, p.s.verb) && p.rests() {
 		p.down = fmt.Errorf("%s did not answer a moment ago, and is left alone", p.name)
 		p.s.detail("%v; what is not here is a miss", p.down)
 		return p.down

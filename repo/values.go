@@ -103,12 +103,12 @@ func (v *Values) Get(ctx context.Context, kind entry.Kind, key string) (entry.St
 	if s, deleted := v.unstaged(path); s.Open != nil {
 		return s, nil
 	} else if deleted {
-		return v.find(ctx, v.scope[1:], kind, key)
+		return v.find(ctx, 1, kind, key)
 	}
 	s, seq, ok := v.hot.get(ctx, v, path)
 	if !ok {
 		var err error
-		if s, err = v.find(ctx, v.scope, kind, key); err != nil {
+		if s, err = v.find(ctx, 0, kind, key); err != nil {
 			return s, err
 		}
 		if s.Size <= inMemory {
@@ -119,11 +119,12 @@ func (v *Values) Get(ctx context.Context, kind entry.Kind, key string) (entry.St
 	return s, nil
 }
 
-// find looks a value up in branches. Small ones it reads.
-func (v *Values) find(ctx context.Context, scope []refs.Name, kind entry.Kind, key string) (entry.Stored, error) {
+// find looks a value up in the branches of the scope, without the first skip of them.
+// Small ones it reads.
+func (v *Values) find(ctx context.Context, skip int, kind entry.Kind, key string) (entry.Stored, error) {
 	asking, done := v.patient(ctx)
 	defer done()
-	found, err := v.repo.Lookup(asking, scope, kind, key)
+	found, err := v.lookup(asking, skip, kind, key)
 	if err != nil {
 		return entry.Stored{}, v.miss(ctx, kind, key, err)
 	}
@@ -148,23 +149,50 @@ func (v *Values) read(ctx context.Context, found Found) (entry.Stored, error) {
 		return entry.Stored{}, fmt.Errorf("malformed entry %s: it is no value of %s", found.ID.Short(), found.Kind)
 	}
 	_, size, err := r.DB.Stat(ctx, body.ID)
-	s := entry.Stored{Meta: meta, Size: size}
-	switch {
-	case err != nil:
-		return s, err
-	case size <= inMemory:
-		_, content, err := r.DB.ReadBytes(ctx, body.ID)
-		s.Open = func(context.Context) (io.ReadCloser, error) { return &heldBody{bytes.NewReader(content)}, nil }
-		return s, err
+	if err != nil {
+		return entry.Stored{}, err
 	}
-	s.Open = func(ctx context.Context) (io.ReadCloser, error) {
-		o, err := r.DB.Open(odb.Local(ctx), body.ID)
+	s := entry.Stored{Meta: meta, Size: size}
+	if size <= inMemory {
+		s.Open = v.openSmall(found, body.ID)
+	} else {
+		s.Open = v.openBig(found, body.ID)
+	}
+	return s, r.bring(ctx, found.ID) // all of it, while there is a limit to how long that may take
+}
+
+// openSmall returns how to open a value that is kept in memory once it was read.
+func (v *Values) openSmall(found Found, id objects.ID) func(context.Context) (io.ReadCloser, error) {
+	read := sync.OnceValues(func() ([]byte, error) {
+		_, content, err := v.repo.DB.ReadBytes(odb.Local(context.Background()), id)
+		return content, err
+	})
+	return func(ctx context.Context) (io.ReadCloser, error) {
+		content, err := read()
 		if err != nil {
-			return nil, v.miss(ctx, found.Kind, found.Key, err)
+			return nil, v.lost(ctx, found, err)
+		}
+		return &heldBody{bytes.NewReader(content)}, nil
+	}
+}
+
+func (v *Values) openBig(found Found, id objects.ID) func(context.Context) (io.ReadCloser, error) {
+	return func(ctx context.Context) (io.ReadCloser, error) {
+		o, err := v.repo.DB.Open(odb.Local(ctx), id)
+		if err != nil {
+			return nil, v.lost(ctx, found, err)
 		}
 		return o.Body, nil
 	}
-	return s, r.bring(ctx, found.ID) // all of it, while there is a limit to how long that may take
+}
+
+// lost takes note of a value whose bytes cannot be read.
+func (v *Values) lost(ctx context.Context, found Found, err error) error {
+	v.hot.drop([]string{found.Path})
+	if ctx.Err() == nil {
+		v.repo.noteLoss(err)
+	}
+	return v.miss(ctx, found.Kind, found.Key, err)
 }
 
 // heldBody is a value that is in memory.

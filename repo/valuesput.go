@@ -191,7 +191,7 @@ func (v *Values) openWaiting(ctx context.Context, w *waiting) (io.ReadCloser, er
 	v.mu.Lock()
 	if w.file != nil && w.done {
 		v.mu.Unlock()
-		s, err := v.find(ctx, v.scope, w.kind, w.key)
+		s, err := v.find(ctx, 0, w.kind, w.key)
 		if err != nil {
 			return nil, err
 		}

@@ -45,6 +45,10 @@ type Options struct {
 	// MaxSize is how many bytes of them stay, about. Zero is any number.
 	MaxSize int64
 
+	// Local says that the store answers at once: to hand a request over to another
+	// goroutine would take as long as to answer it.
+	Local bool
+
 	// Close is called once, when no more is stored, and waits until all of it is.
 	Close func(ctx context.Context) error
 }
@@ -132,9 +136,14 @@ func (s *server) next(ctx context.Context) error {
 	}
 	switch r.Command {
 	case "get":
+		if s.o.Local {
+			if a, ok := s.get(ctx, r, ifThere); ok {
+				return s.answer(a)
+			}
+		}
 		s.gets.Go(func() error {
-			_ = s.answer(s.get(ctx, r)) // who does not listen sends no more, either
-			return nil
+			a, _ := s.get(ctx, r, always)
+			return s.answer(a) // and if nobody listens nobody sends any more
 		})
 		return nil
 	case "put":
@@ -157,21 +166,36 @@ func (s *server) close(ctx context.Context) {
 	})
 }
 
-func (s *server) get(ctx context.Context, r request) response {
+// An effort says whether to make a file for an output that has none.
+type effort bool
+
+const (
+	ifThere effort = false
+	always  effort = true
+)
+
+// get looks an action up; it is not ok if that takes more effort.
+func (s *server) get(ctx context.Context, r request, e effort) (a response, ok bool) {
 	began := time.Now()
-	v, output, path, err := s.find(ctx, hex.EncodeToString(r.ActionID))
-	if err != nil {
+	v, output, path, err := s.find(ctx, hex.EncodeToString(r.ActionID), e)
+	switch {
+	case errors.Is(err, errNoFile):
+		return a, false
+	case err != nil:
 		s.count(began, frontend.Stats{Misses: 1})
-		return response{ID: r.ID, Miss: true}
+		return response{ID: r.ID, Miss: true}, true
 	}
 	s.count(began, frontend.Stats{Hits: 1, Out: v.Size})
-	return response{ID: r.ID, OutputID: output, Size: v.Size, Time: &v.Meta.Created, DiskPath: path}
+	return response{ID: r.ID, OutputID: output, Size: v.Size, Time: &v.Meta.Created, DiskPath: path}, true
 }
 
-var errNoStore = errors.New("there is no store")
+var (
+	errNoStore = errors.New("there is no store")
+	errNoFile  = errors.New("there is no file yet")
+)
 
 // find returns the output of an action, and the file that holds it.
-func (s *server) find(ctx context.Context, action string) (v entry.Stored, output []byte, path string, err error) {
+func (s *server) find(ctx context.Context, action string, e effort) (v entry.Stored, output []byte, path string, err error) {
 	if s.o.Store == nil {
 		return v, nil, "", errNoStore
 	}
@@ -184,6 +208,9 @@ func (s *server) find(ctx context.Context, action string) (v entry.Stored, outpu
 	}
 	if path, ok := s.files.find(name, v.Size); ok {
 		return v, output, path, nil
+	}
+	if e == ifThere {
+		return v, nil, "", errNoFile
 	}
 	body, err := v.Open(ctx)
 	if err != nil {
