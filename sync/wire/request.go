@@ -60,7 +60,7 @@ func ParsePaths(p []byte) ([]remote.Path, int64, error) {
 
 // EncodeUpdates returns a list of updates: how many in 4 bytes, then each as 32
 // bytes old, 32 bytes new, and name and reason with 2 bytes length in front; then
-// the commits at which the client's history ends.
+// the commits at which the client's history ends; then the checksum.
 // What of a reason is longer than MaxName is cut off.
 func EncodeUpdates(updates []refs.Update, cut []objects.ID) []byte {
 	dst := binary.BigEndian.AppendUint32(nil, uint32(len(updates)))
@@ -70,13 +70,13 @@ func EncodeUpdates(updates []refs.Update, cut []objects.ID) []byte {
 		dst = appendText(dst, string(u.Name), MaxName)
 		dst = appendText(dst, u.Reason, MaxName)
 	}
-	return appendIDs(dst, cut)
+	return seal(appendIDs(dst, cut))
 }
 
 // ParseUpdates is the inverse of EncodeUpdates, for at most MaxUpdates, each of
 // another ref, and MaxCut commits. A bad name is refs.ErrBadName.
 func ParseUpdates(p []byte) (updates []refs.Update, cut []objects.ID, err error) {
-	r := &reader{rest: p}
+	r := unseal(p)
 	updates = make([]refs.Update, r.count(MaxUpdates, 2*objects.IDSize+4))
 	seen := make(map[refs.Name]bool, len(updates))
 	for i := range updates {

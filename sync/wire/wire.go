@@ -26,6 +26,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"hash/crc32"
 
 	"github.com/cache-tool/cache-tool/objects"
 	"github.com/cache-tool/cache-tool/refs"
@@ -80,7 +81,7 @@ func MaxRequest(operation string) int64 {
 	case Paths:
 		return 8 << 20
 	case Update:
-		return 4<<20 + MaxCut*objects.IDSize
+		return 4<<20 + MaxCut*objects.IDSize + sumSize
 	case Uses:
 		return 4 + 12*MaxUses
 	}
@@ -179,6 +180,27 @@ func appendIDs(dst []byte, ids []objects.ID) []byte {
 	return dst
 }
 
+var castagnoli = crc32.MakeTable(crc32.Castagnoli)
+
+const sumSize = 4
+
+// seal appends the CRC-32C of a message.
+func seal(p []byte) []byte {
+	return binary.BigEndian.AppendUint32(p, crc32.Checksum(p, castagnoli))
+}
+
+// unseal returns a reader of a message without its checksum, if that is right.
+func unseal(p []byte) *reader {
+	n := len(p) - sumSize
+	switch {
+	case n < 0:
+		return &reader{err: malformed("it is cut short")}
+	case crc32.Checksum(p[:n], castagnoli) != binary.BigEndian.Uint32(p[n:]):
+		return &reader{err: malformed("wrong checksum: it is not as it was sent")}
+	}
+	return &reader{rest: p[:n]}
+}
+
 // EncodeIDs returns a list of ids: how many in 4 bytes, then 32 bytes each.
 func EncodeIDs(ids []objects.ID) []byte {
 	return appendIDs(make([]byte, 0, 4+len(ids)*objects.IDSize), ids)
@@ -193,20 +215,20 @@ func ParseIDs(p []byte) ([]objects.ID, error) {
 
 // EncodeRefs returns a list of refs, sorted by their names: how many in 4 bytes,
 // then each as 32 bytes id, 2 bytes length of the name, name; then the commits whose
-// parents were cut off.
+// parents were cut off; then the checksum, since nothing else proves a name.
 func EncodeRefs(all []refs.Ref, shallow []objects.ID) []byte {
 	dst := binary.BigEndian.AppendUint32(nil, uint32(len(all)))
 	for _, ref := range all {
 		dst = append(dst, ref.ID[:]...)
 		dst = appendText(dst, string(ref.Name), MaxName)
 	}
-	return appendIDs(dst, shallow)
+	return seal(appendIDs(dst, shallow))
 }
 
 // ParseRefs is the inverse of EncodeRefs. It refuses bad names, and names that
 // are not in order.
 func ParseRefs(p []byte) (all []refs.Ref, shallow []objects.ID, err error) {
-	r := &reader{rest: p}
+	r := unseal(p)
 	const least = objects.IDSize + 2
 	n := r.count(MaxRefs/least, least)
 	all = make([]refs.Ref, 0, n)
