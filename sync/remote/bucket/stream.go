@@ -23,6 +23,7 @@ type stream struct {
 
 	body   io.ReadCloser
 	failed int
+	since  int64 // bytes that came since it failed last
 }
 
 func (r *Remote) stream(ctx context.Context, name string, off, n int64) *stream {
@@ -35,11 +36,15 @@ func (s *stream) Read(p []byte) (int, error) {
 	}
 	for {
 		n, err := s.try(p)
-		s.off, s.n = s.off+int64(n), s.n-int64(n)
+		s.off, s.n, s.since = s.off+int64(n), s.n-int64(n), s.since+int64(n)
 		if n > 0 || err == nil {
 			return n, nil
 		}
 		s.Close()
+		if s.since >= s.n { // of what was left half has come: it gets on
+			s.failed = 0
+		}
+		s.since = 0
 		if err := s.r.retry(s.ctx, &s.failed, err); err != nil {
 			return 0, fmt.Errorf("%s: %w", s.name, err)
 		}

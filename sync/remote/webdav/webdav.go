@@ -276,14 +276,17 @@ func (b *Bucket) Put(ctx context.Context, name string, body io.ReaderAt, size in
 // there; so it is made after the first error of whatever kind.
 func (b *Bucket) upload(ctx context.Context, name, dir string, body io.ReaderAt, size int64) error {
 	req := request{method: "PUT", url: b.at(name), body: body, size: size}
+	may := b.mayMake(dir)
 	err := b.doOnce(ctx, req)
-	if err == nil || errors.Is(err, remote.ErrDenied) || ctx.Err() != nil || !b.mayMake(dir) {
+	if err == nil || errors.Is(err, remote.ErrDenied) || ctx.Err() != nil || !may {
 		return err
 	}
-	if made := b.mkcol(ctx, dir); made != nil {
-		return fmt.Errorf("%w (after %w)", made, err)
+	if b.mayMake(dir) { // else somebody else has made it meanwhile
+		if made := b.mkcol(ctx, dir); made != nil {
+			return fmt.Errorf("%w (after %w)", made, err)
+		}
+		b.isMade(dir)
 	}
-	b.isMade(dir)
 	return b.doOnce(ctx, req)
 }
 
