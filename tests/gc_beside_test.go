@@ -502,7 +502,7 @@ func TestCollectBucketBesideWork(t *testing.T) {
 			return b.readOne(dir, s, false)
 		})
 	}
-	b.wait(func() bool { return deleted.Load() > 0 })
+	b.wait(func() bool { return condemned.Load() > 0 })
 	t.Logf("%d collections: %d packs condemned, %d files deleted", rounds.Load(), condemned.Load(), deleted.Load())
 	if condemned.Load() == 0 {
 		t.Error("nothing was collected")

@@ -299,7 +299,7 @@ func (m *model) merged(s *store, branch string, theirs objects.ID, policy string
 	}
 	// What a remote had last is as good as what both come from. Where that is not known,
 	// or somebody has begun the branch anew there, what was taken out may come back.
-	known, last := false, objects.ID{}
+	known, setBack := false, false
 	seen := m.seen(s, branch)
 	if byPeople {
 		for _, branch := range s.names {
@@ -307,12 +307,13 @@ func (m *model) merged(s *store, branch string, theirs objects.ID, policy string
 		}
 	}
 	for _, id := range seen {
-		if last = id; id != theirs && m.behind(nil, ours)[id] {
+		if id != theirs && m.behind(nil, ours)[id] {
 			known = known || m.behind(nil, theirs)[id]
+			setBack = setBack || !m.behind(nil, theirs)[id]
 			add(m.graph[id].content)
 		}
 	}
-	if byPeople || !known || !m.behind(nil, theirs)[last] {
+	if byPeople || !known || setBack {
 		one(goesOn)
 		one(func(id objects.ID) bool { return !s.is.shallow[id] })
 		add(nil)

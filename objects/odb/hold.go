@@ -33,11 +33,12 @@ func (w *sweeper) hold(ctx context.Context, packs []*stored) error {
 	return nil
 }
 
-// partsOfDead returns what the dead records of one pack are made of, each once.
+// partsOfDead returns what the records of one pack are made of that nobody needs, each
+// once: those that are to stay for another reason as well.
 func (w *sweeper) partsOfDead(ctx context.Context, p *stored, x *pack.Index) (parts []objects.ID, err error) {
 	var made []indexedRecord
 	for id, e := range x.All() {
-		if isMade(e.Type) && !w.isLive(p, id, e.Type) {
+		if isMade(e.Type) && !w.o.Live.Has(id) && !w.parts.Has(id) {
 			made = append(made, indexedRecord{id, e})
 		}
 	}

@@ -76,7 +76,14 @@ func (db *DB) Sweep(ctx context.Context, o SweepOptions) (Swept, error) {
 	}
 	w := sweeper{
 		db: db, o: o, gone: map[string]bool{}, again: map[string]bool{}, scanned: map[string]bool{}, parts: o.NewSet(), before: o.NewSet(),
-		holds: map[string][]objects.ID{}, held: map[objects.ID]int{},
+		holds: map[string][]objects.ID{}, held: map[objects.ID]int{}, first: map[string]bool{}, began: time.Now(),
+	}
+	s, _, err := db.refresh(db.set.Load())
+	if err != nil {
+		return Swept{}, err
+	}
+	for _, p := range s.packs {
+		w.first[p.base] = true
 	}
 	if err := w.scan(ctx); err != nil {
 		return Swept{}, err
@@ -108,6 +115,9 @@ type sweeper struct {
 	// have their turn once more.
 	again map[string]bool
 
+	first map[string]bool // packs that were there when it began, by their names
+	began time.Time
+
 	holds map[string][]objects.ID // what dead records are made of, by the names of their packs
 	held  map[objects.ID]int      // in how many packs these are, but for those that were dropped
 
@@ -135,7 +145,7 @@ func (w *sweeper) next(ctx context.Context) (*stored, error) {
 	}
 	var next *stored
 	for _, p := range s.packs {
-		if w.gone[p.base] || p.isStaged() {
+		if w.gone[p.base] || p.isStaged() || w.isLate(p) && w.o.Before == nil {
 			continue
 		}
 		if len(w.holds[p.base]) > 0 {
@@ -204,11 +214,16 @@ func (w *sweeper) stateOf(p *stored, id objects.ID, t pack.Type) state {
 		return live
 	case w.o.Before != nil && (w.o.Before.Has(id) || w.before.Has(id)):
 		return dead
-	case w.db.isOld(p, w.o.Grace):
+	case w.db.isOld(p, w.o.Grace) && !w.isLate(p):
 		return dead
 	}
 	return young
 }
+
+// isLate reports whether a pack has something in it that was written since the sweep
+// began. Only what is given up is dropped there, for which it may have been merged
+// with others: a sweep that ran after all that writers leave would never end.
+func (w *sweeper) isLate(p *stored) bool { return !w.first[p.base] && p.mtime.After(w.began) }
 
 // A census counts what is in a pack.
 type census struct {

@@ -171,6 +171,23 @@ func TestSweepKeepsPartsOfWhatIsLeft(t *testing.T) {
 	}
 }
 
+// Writers may be faster than a sweep: it does not go after all that they leave.
+func TestSweepEnds(t *testing.T) {
+	db := open(t, test.Dir(t))
+	kept, dead := some(t, db, 1)
+	turns := 0
+	sweep(t, db, odb.SweepOptions{Live: live(kept), Done: func(int64) {
+		if turns++; turns < 100 {
+			commit(t, db, odb.Durable, func(b *odb.Batch) { put(t, b, objects.Blob, noise(uint64(turns), 1000)) })
+		}
+	}})
+	if turns > 50 {
+		t.Errorf("%d packs had their turn", turns)
+	}
+	checkGone(t, db, dead)
+	checkAll(t, db, kept)
+}
+
 func checkSound(t *testing.T, db *odb.DB) {
 	t.Helper()
 	if err := db.Verify(t.Context(), odb.VerifyOptions{}, func(p odb.Problem) { t.Errorf("%v", p) }); err != nil {
