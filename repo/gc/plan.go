@@ -111,6 +111,7 @@ func (p *Plan) EvictsOf(branch refs.Name) int { return p.evicts[branch] }
 // Add adds to a plan what one before it dropped.
 func (p *Plan) Add(before *Plan) {
 	p.Evicted += before.Evicted
+	p.evict.AddAll(before.evict)
 	p.Dropped += before.Dropped
 	dropped := map[refs.Name]Branch{}
 	for _, b := range before.Branches {
