@@ -72,6 +72,15 @@ func (b *bustle) path(names ...string) string {
 	return filepath.Join(append([]string{b.dir}, names...)...)
 }
 
+// machine makes a repository with a remote.
+func (b *bustle) machine(name, remote, url string) string {
+	b.t.Helper()
+	dir := b.path(name)
+	must(b.t, dir, "init", dir)
+	must(b.t, dir, "remote", "add", remote, url)
+	return dir
+}
+
 // again does something until the time is over.
 func (b *bustle) again(to *sync.WaitGroup, what string, fn func(i int) error) {
 	to.Go(func() {
@@ -138,20 +147,23 @@ func valueFor(key string) string {
 	return "the value of " + key
 }
 
-// ok runs a command, in this process or in one of its own, until it has not lost a
-// race.
+// run runs a command, in this process or in one of its own. The parser of flags is not
+// made to be used twice at once, as far as the race detector can tell.
+func (b *bustle) run(stdin, dir string, args ...string) (result, error) {
+	if !raceDetector && rand.IntN(8) > 0 {
+		return runWith([]byte(stdin), dir, args...), nil
+	}
+	cmd := process(dir, args...)
+	cmd.Stdin = strings.NewReader(stdin)
+	return finish(cmd, longest)
+}
+
+// ok runs a command until it has not lost a race.
 func (b *bustle) ok(stdin, dir string, args ...string) error {
 	for {
-		r := result{}
-		if rand.IntN(8) == 0 {
-			cmd := process(dir, args...)
-			cmd.Stdin = strings.NewReader(stdin)
-			var err error
-			if r, err = finish(cmd, longest); err != nil {
-				return err
-			}
-		} else {
-			r = runWith([]byte(stdin), dir, args...)
+		r, err := b.run(stdin, dir, args...)
+		if err != nil {
+			return err
 		}
 		switch {
 		case r.code == done:
@@ -178,9 +190,9 @@ func (b *bustle) write(dir, branch, who string, i int) error {
 		b.say(b.saying(branch, key, entry.Save))
 		return nil
 	case 5:
-		r := run(dir, "--branch", branch, "run", "--", "sh", "-c", "echo said "+key)
-		if r.code != done || r.out != "said "+key+"\n" {
-			return fmt.Errorf("%v", r)
+		r, err := b.run("", dir, "--branch", branch, "run", "--", "sh", "-c", "echo said "+key)
+		if err != nil || r.code != done || r.out != "said "+key+"\n" {
+			return fmt.Errorf("%v %v", r, err)
 		}
 		return nil
 	case 6: // what goes again
@@ -234,8 +246,10 @@ func (b *bustle) readOne(dir string, s saying, mayMiss bool) error {
 		defer os.RemoveAll(to)
 		args = []string{"--branch", s.branch, "restore", s.key, "--to", to}
 	}
-	r := run(dir, args...)
+	r, err := b.run("", dir, args...)
 	switch {
+	case err != nil:
+		return err
 	case r.code == missed && mayMiss:
 	case r.code != done:
 		return fmt.Errorf("%s in %s: %v", s.key, s.branch, r)
@@ -293,12 +307,6 @@ func (b *bustle) collect(dir string, i int) error {
 	if i%3 == 0 {
 		args = append(args, "--keep-history", "0")
 	}
-	if i%4 == 0 {
-		if r := runProcess(dir, args...); r.code != done {
-			return fmt.Errorf("%v", r)
-		}
-		return nil
-	}
 	return b.ok("", dir, args...)
 }
 
@@ -346,6 +354,11 @@ func TestCollectBesideWork(t *testing.T) {
 				b.say(b.saying("pinned", key, entry.Put))
 			}
 			must(t, hub, "tag", "v1", "pinned")
+			for i := range workers {
+				if i%8 >= 6 {
+					b.machine(fmt.Sprint("w", i), "hub", hub)
+				}
+			}
 			var rounds atomic.Int64
 			b.again(&b.beside, "gc", func(i int) error {
 				err := tt.gc(b, hub, i)
@@ -357,15 +370,9 @@ func TestCollectBesideWork(t *testing.T) {
 				branch := []string{"main", "dev", "keep", "main"}[i%4]
 				switch i % 8 {
 				case 6: // pushes by path
-					own := b.path(who)
-					must(t, own, "init", own)
-					must(t, own, "remote", "add", "hub", hub)
-					b.again(&b.working, "push", func(i int) error { return b.pushed(own, "hub", branch, who, i) })
+					b.again(&b.working, "push", func(i int) error { return b.pushed(b.path(who), "hub", branch, who, i) })
 				case 7: // is pulled from, and fetches
-					own := b.path(who)
-					must(t, own, "init", own)
-					must(t, own, "remote", "add", "hub", hub)
-					b.again(&b.working, "pull", func(i int) error { return b.pulled(own, hub, branch, who, i) })
+					b.again(&b.working, "pull", func(i int) error { return b.pulled(b.path(who), hub, branch, who, i) })
 				default:
 					b.again(&b.working, "write", func(i int) error { return b.write(hub, branch, who, i) })
 				}
@@ -444,10 +451,10 @@ func TestCollectBucketBesideWork(t *testing.T) {
 	url := "dav+" + davtest.NewBucket(server.Start(t).URL)
 	var own []string
 	for i := range workers / 4 {
-		dir := b.path(fmt.Sprint("machine", i))
-		must(t, dir, "init", dir)
-		must(t, dir, "remote", "add", "origin", url)
-		own = append(own, dir)
+		own = append(own, b.machine(fmt.Sprint("machine", i), "origin", url))
+	}
+	for i := range lookers {
+		b.machine(fmt.Sprint("reader", i), "origin", url)
 	}
 	if err := b.pushed(own[0], "origin", "main", "first", 0); err != nil {
 		t.Fatal(err)
@@ -485,8 +492,6 @@ func TestCollectBucketBesideWork(t *testing.T) {
 	}
 	for i := range lookers {
 		dir := b.path(fmt.Sprint("reader", i))
-		must(t, dir, "init", dir)
-		must(t, dir, "remote", "add", "origin", url)
 		b.again(&b.beside, "read", func(n int) error {
 			s, ok := b.any()
 			if !ok {
