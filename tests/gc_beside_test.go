@@ -150,7 +150,7 @@ func valueFor(key string) string {
 // run runs a command, in this process or in one of its own. The parser of flags is not
 // made to be used twice at once, as far as the race detector can tell.
 func (b *bustle) run(stdin, dir string, args ...string) (result, error) {
-	if !raceDetector && rand.IntN(8) > 0 {
+	if !test.Race && rand.IntN(8) > 0 {
 		return runWith([]byte(stdin), dir, args...), nil
 	}
 	cmd := process(dir, args...)
