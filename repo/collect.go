@@ -101,7 +101,16 @@ func (r *Repo) collectOnce(ctx context.Context, o CollectOptions, sum *Collected
 		return err
 	}
 	c := &collector{repo: r, o: o, overhead: max(0, before.Bytes-before.Weight), tight: o.MaxSize > 0 && before.Bytes > o.MaxSize}
-	plan, err := c.makePlan(ctx)
+	// In a lazy repository what is missed because others rename packs would pass for
+	// promised, and what it leads to would go.
+	var plan *gc.Plan
+	err = r.DB.Still(ctx, func() (err error) {
+		if plan, err = c.makePlan(ctx); err == nil {
+			c.live = plan.Live
+			err = c.young(ctx, plan)
+		}
+		return err
+	})
 	if err != nil {
 		return err
 	}
@@ -291,10 +300,6 @@ func (r *Repo) upstream(ctx context.Context) string {
 // run does what the plan says. What it returns is what was planned: the same whether
 // it is done or not.
 func (c *collector) run(ctx context.Context, plan *gc.Plan) (odb.Swept, error) {
-	c.live = plan.Live
-	if err := c.young(ctx, plan); err != nil {
-		return odb.Swept{}, err
-	}
 	sweep := odb.SweepOptions{
 		Live: plan.Live, NewSet: func() odb.Set { return new(reach.Set) },
 		Grace: c.o.Grace, Rewrite: c.o.Rewrite, DryRun: true,

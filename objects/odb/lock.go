@@ -3,6 +3,7 @@ package odb
 import (
 	"context"
 	"errors"
+	"io/fs"
 	"path/filepath"
 	"time"
 
@@ -80,6 +81,20 @@ func (db *DB) tryExclusive(ctx context.Context, shut time.Duration) (*durable.Lo
 // Alone calls fn while nobody adds objects, or is about to name some.
 func (db *DB) Alone(ctx context.Context, fn func() error) error {
 	lock, err := db.lockExclusive(ctx)
+	if err != nil {
+		return err
+	}
+	defer lock.Unlock()
+	return fn()
+}
+
+// Still calls fn while nobody merges packs or gives them other names. Who lists them at
+// such a moment can miss some, and take for missing what is there.
+func (db *DB) Still(ctx context.Context, fn func() error) error {
+	lock, err := durable.LockExclusive(ctx, db.mergeLock())
+	if errors.Is(err, fs.ErrNotExist) {
+		return fn() // no store yet
+	}
 	if err != nil {
 		return err
 	}

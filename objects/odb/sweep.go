@@ -319,7 +319,8 @@ func (w *sweeper) pack(ctx context.Context, p *stored) error {
 // drop replaces a pack by one without what is dead, unless some of that has come to
 // be needed.
 func (w *sweeper) drop(ctx context.Context, p *stored, c census) (dropped bool, err error) {
-	if err := w.mark(ctx); err != nil { // most of it while others write
+	// Most of it while others write.
+	if err := w.db.Still(ctx, func() error { return w.mark(ctx) }); err != nil {
 		return false, err
 	}
 	var gone []objects.ID
