@@ -6,6 +6,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"maps"
 	"net/http"
 	"os"
 	"strings"
@@ -249,6 +250,22 @@ func (x *exchange) bring(ctx context.Context, tips []objects.ID, lazy bool, then
 		return failed // which is not the remote's fault
 	}
 	return remoteError(x.m, err)
+}
+
+// again calls fn, and once more as long as what it misses at the remote may have been
+// collected because a branch has moved on.
+func (x *exchange) again(ctx context.Context, fn func() error) error {
+	const tries = 10
+	for try := 1; ; try++ {
+		err := fn()
+		if !errors.Is(err, objects.ErrNotFound) || try == tries {
+			return err
+		}
+		before := x.there
+		if x.look(ctx) != nil || maps.Equal(before, x.there) {
+			return err
+		}
+	}
 }
 
 // noteCuts notes where the history ends that has come, before a ref leads to it.

@@ -112,9 +112,19 @@ func (s *session) fetch(ctx context.Context, r *repo.Repo, m remoteStore, f fetc
 	}
 	x.meter = s.progress("fetch "+m.String(), "object")
 	defer x.meter.stop()
+	var list []movedRef
+	err = x.again(ctx, func() error {
+		list, err = x.fetchOnce(ctx, f)
+		return err
+	})
+	return x, list, err
+}
+
+// fetchOnce brings what the remote has, as it was seen last.
+func (x *exchange) fetchOnce(ctx context.Context, f fetching) (list []movedRef, err error) {
 	updates, err := x.fetched(ctx, f)
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
 	var tips []objects.ID
 	for _, u := range updates {
@@ -122,7 +132,6 @@ func (s *session) fetch(ctx context.Context, r *repo.Repo, m remoteStore, f fetc
 			tips = append(tips, u.New)
 		}
 	}
-	var list []movedRef
 	move := func(ctx context.Context) error {
 		list, err = x.moveFetched(ctx, updates, f.dryRun)
 		return err
@@ -132,7 +141,7 @@ func (s *session) fetch(ctx context.Context, r *repo.Repo, m remoteStore, f fetc
 	} else {
 		err = x.fetchTips(ctx, tips, f, move)
 	}
-	return x, list, err
+	return list, err
 }
 
 // moveFetched moves the refs that remember what a remote has.

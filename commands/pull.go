@@ -80,15 +80,27 @@ func (s *session) pull(ctx context.Context, r *repo.Repo, m remoteStore, current
 	}
 	x.meter = s.progress("pull "+m.String(), "object")
 	defer x.meter.stop()
-	pairs, err := x.pairs(ctx, current, p)
+	var list []movedRef
+	err = x.again(ctx, func() error {
+		list, err = x.pullAll(ctx, current, p)
+		return err
+	})
 	if err != nil {
 		return nil, nil, err
+	}
+	return x, list, nil
+}
+
+// pullAll brings branches of the remote, as they were seen last, and merges them.
+func (x *exchange) pullAll(ctx context.Context, current refs.Name, p pulling) (list []movedRef, err error) {
+	pairs, err := x.pairs(ctx, current, p)
+	if err != nil {
+		return nil, err
 	}
 	var tips []objects.ID
 	for _, pair := range pairs {
 		tips = append(tips, x.there[pair.there])
 	}
-	var list []movedRef
 	merge := func(ctx context.Context) error {
 		for _, pair := range pairs {
 			one, err := x.pullOne(ctx, pair, p.dryRun)
@@ -100,13 +112,11 @@ func (s *session) pull(ctx context.Context, r *repo.Repo, m remoteStore, current
 		return nil
 	}
 	if p.dryRun {
-		err := merge(ctx)
-		return x, list, err
+		err = merge(ctx)
+	} else {
+		err = x.bring(ctx, tips, x.m.lazy, merge)
 	}
-	if err := x.bring(ctx, tips, m.lazy, merge); err != nil {
-		return nil, nil, err
-	}
-	return x, list, nil
+	return list, err
 }
 
 // A pair is a branch here and the one there that is merged into it; or a tag.
