@@ -103,7 +103,7 @@ func TestServe(t *testing.T) {
 	m, closed := newMemory(), 0
 	big := strings.Repeat("big", 100_000)
 	o := Options{Store: m, Dir: t.TempDir(), Close: func(context.Context) error { closed++; return nil }}
-	got := answers(t, o, getOf(1, "a"), put(2, "a", "small"), put(3, "b", big), put(4, "empty", ""), `{"ID":5,"Command":"frob"}`+"\n", `{"ID":6,"Command":"close"}`+"\n")
+	got := answers(t, o, getOf(1, "none"), put(2, "a", "small"), put(3, "b", big), put(4, "empty", ""), `{"ID":5,"Command":"frob"}`+"\n", `{"ID":6,"Command":"close"}`+"\n")
 	if len(got[0].KnownCommands) != 3 || !got[1].Miss || got[5].Err == "" || got[6].Err != "" || closed != 1 {
 		t.Errorf("%+v, closed %d times", got, closed)
 	}
