@@ -78,10 +78,10 @@ func (r *Repo) Collect(ctx context.Context, o CollectOptions) (Collected, error)
 	if err != nil {
 		return Collected{}, err
 	}
-	sum := Collected{SizeBefore: before.Bytes}
+	sum, evictions := Collected{SizeBefore: before.Bytes}, map[refs.Name]eviction{}
 	limit := o.MaxSize
 	for range 3 {
-		if err := r.collectOnce(ctx, o, &sum); err != nil || o.DryRun {
+		if err := r.collectOnce(ctx, o, evictions, &sum); err != nil || o.DryRun {
 			return sum, err
 		}
 		over := sum.SizeAfter - limit
@@ -94,13 +94,17 @@ func (r *Repo) Collect(ctx context.Context, o CollectOptions) (Collected, error)
 	return sum, nil
 }
 
-// collectOnce makes a plan and carries it out, and adds what came of it to sum.
-func (r *Repo) collectOnce(ctx context.Context, o CollectOptions, sum *Collected) error {
+// collectOnce makes a plan and carries it out, and adds what came of it to sum, and to
+// evictions.
+func (r *Repo) collectOnce(ctx context.Context, o CollectOptions, evictions map[refs.Name]eviction, sum *Collected) error {
 	before, err := r.DB.Usage()
 	if err != nil {
 		return err
 	}
-	c := &collector{repo: r, o: o, overhead: max(0, before.Bytes-before.Weight), tight: o.MaxSize > 0 && before.Bytes > o.MaxSize}
+	c := &collector{
+		repo: r, o: o, evictions: evictions,
+		overhead: max(0, before.Bytes-before.Weight), tight: o.MaxSize > 0 && before.Bytes > o.MaxSize,
+	}
 	// In a lazy repository what is missed because others rename packs would pass for
 	// promised, and what it leads to would go.
 	var plan *gc.Plan
@@ -151,14 +155,15 @@ func (r *Repo) settleStages(ctx context.Context) error {
 	return nil
 }
 
-// A collector is one Collect.
+// A collector is one round of a Collect.
 type collector struct {
 	repo     *Repo
 	o        CollectOptions
 	overhead int64 // bytes of the store that are no object's
+	tight    bool  // there is more than there should be: nothing dead is worth keeping
 
-	tight bool // there is more than there should be: nothing dead is worth keeping
-	live  *reach.Set
+	live      *reach.Set
+	evictions map[refs.Name]eviction // of earlier rounds, too
 }
 
 func (c *collector) makePlan(ctx context.Context) (*gc.Plan, error) {

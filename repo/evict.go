@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/cache-tool/cache-tool/objects"
@@ -36,12 +37,13 @@ func (c *collector) apply(ctx context.Context, plan *gc.Plan) error {
 			if plan.EvictsOf(b.Ref) == 0 {
 				continue
 			}
-			commit, err := r.evict(ctx, b.Ref, plan)
+			done, err := r.evict(ctx, b.Ref, plan, c.evictions[b.Ref])
 			if err != nil {
 				return fmt.Errorf("%s: %w", b.Ref.Short(), err)
 			}
-			if !commit.IsZero() {
-				cut = append(cut, commit)
+			if !done.commit.IsZero() {
+				c.evictions[b.Ref] = done
+				cut = append(cut, done.commit)
 			}
 		}
 	}
@@ -73,49 +75,67 @@ func (r *Repo) expire(ctx context.Context, name refs.Name) error {
 	return err
 }
 
+// An eviction is a commit without the entries that went, and what it was made upon.
+type eviction struct {
+	commit, parent objects.ID
+	removed        []trees.Edit
+}
+
 // evict commits to a branch that entries go which the plan gives up, as far as they
-// are still the same. It returns the commit, zero if there is nothing to do.
-func (r *Repo) evict(ctx context.Context, branch refs.Name, plan *gc.Plan) (objects.ID, error) {
+// are still the same. The commit takes the place of one that an earlier round made:
+// nobody who knows only what was before could tell that it descends from that. It is
+// zero if there is nothing to do.
+func (r *Repo) evict(ctx context.Context, branch refs.Name, plan *gc.Plan, earlier eviction) (eviction, error) {
 	for {
-		commit, err := r.evictOnce(ctx, branch, plan)
+		done, err := r.evictOnce(ctx, branch, plan, earlier)
 		if !errors.As(err, new(*refs.ConflictError)) {
-			return commit, err
+			return done, err
 		}
 	}
 }
 
-func (r *Repo) evictOnce(ctx context.Context, branch refs.Name, plan *gc.Plan) (objects.ID, error) {
+func (r *Repo) evictOnce(ctx context.Context, branch refs.Name, plan *gc.Plan, earlier eviction) (eviction, error) {
 	b, err := r.DB.NewBatch(ctx, odb.BatchOptions{})
 	if err != nil {
-		return objects.ID{}, err
+		return eviction{}, err
 	}
 	defer b.Close()
 	// Nobody is to be in the middle of a commit that would be cut off.
 	fold, err := r.Stage(branch).Rotate(ctx)
 	if err != nil {
-		return objects.ID{}, err
+		return eviction{}, err
 	}
 	defer fold.Close()
 	tip, _, err := r.Tip(ctx, branch)
 	if err != nil || tip.IsZero() {
-		return objects.ID{}, err
+		return eviction{}, err
 	}
-	commit, err := r.PutEviction(ctx, b, tip, plan)
-	if err != nil || commit.IsZero() {
-		return objects.ID{}, err
+	if tip != earlier.commit {
+		earlier = eviction{parent: tip}
+	}
+	done, err := r.putEviction(ctx, b, tip, plan, earlier)
+	if err != nil || done.commit.IsZero() {
+		return eviction{}, err
 	}
 	if err := b.Commit(ctx, odb.Durable); err != nil {
-		return objects.ID{}, err
+		return eviction{}, err
 	}
-	return commit, r.Refs.Apply(ctx, refs.Update{Name: branch, Old: tip, New: commit, Reason: "gc: evict"})
+	return done, r.Refs.Apply(ctx, refs.Update{Name: branch, Old: tip, New: done.commit, Reason: "gc: evict"})
 }
 
 // PutEviction puts into b, which may be of another store, a commit upon tip without the
 // entries that a plan gives up. It is zero if tip has none of them.
 func (r *Repo) PutEviction(ctx context.Context, b *odb.Batch, tip objects.ID, plan *gc.Plan) (objects.ID, error) {
+	done, err := r.putEviction(ctx, b, tip, plan, eviction{parent: tip})
+	return done.commit, err
+}
+
+// putEviction puts into b a commit of what tip has, without the entries that a plan
+// gives up; its parent is that of earlier.
+func (r *Repo) putEviction(ctx context.Context, b *odb.Batch, tip objects.ID, plan *gc.Plan, earlier eviction) (eviction, error) {
 	body, err := objects.ReadCommit(ctx, b, tip)
 	if err != nil {
-		return objects.ID{}, err
+		return eviction{}, err
 	}
 	var edits []trees.Edit
 	err = trees.Walk(ctx, b, body.Tree, func(path string, e objects.Entry) (trees.Step, error) {
@@ -128,13 +148,16 @@ func (r *Repo) PutEviction(ctx context.Context, b *odb.Batch, tip objects.ID, pl
 		return trees.SkipTree, nil
 	})
 	if err != nil || len(edits) == 0 {
-		return objects.ID{}, err
+		return eviction{}, err
 	}
 	tree, err := trees.Apply(ctx, b, wholeTrees{b}, body.Tree, edits)
 	if err != nil {
-		return objects.ID{}, err
+		return eviction{}, err
 	}
-	return r.putCommit(b, tree, []objects.ID{tip}, r.withProvenance(evictMessage(edits)))
+	earlier.removed = slices.Concat(earlier.removed, edits)
+	message := evictMessage(earlier.removed)
+	earlier.commit, err = r.putCommit(b, tree, []objects.ID{earlier.parent}, r.withProvenance(message))
+	return earlier, err
 }
 
 // wholeTrees keeps trees whole. As differences to those that go they would hold these.
