@@ -128,6 +128,14 @@ func newWalker(r objects.Reader, o Options) *walker {
 
 // run visits what is on the stack, and all that leads to.
 func (w *walker) run(ctx context.Context) error {
+	if err := w.runTrees(ctx); err != nil {
+		return err
+	}
+	return w.checkBlobs(ctx)
+}
+
+// runTrees is run, but for some blobs that are still to be checked.
+func (w *walker) runTrees(ctx context.Context) error {
 	for len(w.stack) > 0 {
 		// The last ones first: that keeps the stack short.
 		cut := max(0, len(w.stack)-maxBatch)
@@ -142,7 +150,7 @@ func (w *walker) run(ctx context.Context) error {
 			}
 		}
 	}
-	return w.checkBlobs(ctx)
+	return nil
 }
 
 // A node is an object on the way down. It knows where it came from, so that one

@@ -324,7 +324,8 @@ func (s *since) content(ctx context.Context, c *painted) error {
 			return err
 		}
 	}
-	return nil
+	// Trees that stand alone, too, before what comes after relies on them.
+	return s.walker.runTrees(ctx)
 }
 
 func (s *since) beside(n *node, bases []objects.ID, old bool) {

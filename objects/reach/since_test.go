@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"maps"
+	"strings"
 	"testing"
 
 	"pgregory.net/rapid"
@@ -51,6 +52,71 @@ func TestSinceLeavesNothingOut(t *testing.T) {
 		for id := range got {
 			if _, ok := all[id]; !ok {
 				t.Errorf("%s is not reachable", id)
+			}
+		}
+	})
+}
+
+// aHistory is commits, each with a few changes of its first parent's files.
+var aHistory = rapid.Custom(func(t *rapid.T) *history {
+	h := &history{graph: newGraph()}
+	files := map[objects.ID]map[string]string{}
+	for i := range rapid.IntRange(2, 7).Draw(t, "commits") {
+		here := map[string]string{}
+		var parents []objects.ID
+		if i > 0 {
+			parents = rapid.SliceOfNDistinct(rapid.SampledFrom(h.commits), 1, 2, rapid.ID).Draw(t, "parents")
+			maps.Copy(here, files[parents[0]])
+		}
+		for range rapid.IntRange(1, 3).Draw(t, "changes") {
+			path := rapid.StringMatching(`[ab](/[ab](/[ab])?)?`).Draw(t, "path")
+			maps.DeleteFunc(here, func(other string, _ string) bool {
+				return strings.HasPrefix(other, path+"/") || strings.HasPrefix(path, other+"/")
+			})
+			if here[path] = rapid.SampledFrom([]string{"", "1", "2"}).Draw(t, "file"); here[path] == "" {
+				delete(here, path)
+			}
+		}
+		id := h.commit(fmt.Sprint(i), h.files("", here), parents...)
+		h.commits, files[id] = append(h.commits, id), here
+	}
+	return h
+})
+
+type history struct {
+	*graph
+	commits []objects.ID
+}
+
+// files makes a tree of those of files that are in a directory.
+func (h *history) files(above string, files map[string]string) objects.ID {
+	var entries []objects.Entry
+	done := map[string]bool{}
+	for path, text := range files {
+		rest, below := strings.CutPrefix(path, above)
+		name, _, isDir := strings.Cut(rest, "/")
+		switch {
+		case !below || done[name]:
+		case isDir:
+			entries = append(entries, dir(name, h.files(above+name+"/", files)))
+		default:
+			entries = append(entries, file(name, h.blob(text)))
+		}
+		done[name] = done[name] || below
+	}
+	return h.tree(entries...)
+}
+
+func TestSinceLeavesNothingOutOfHistory(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		h := aHistory.Draw(t, "history")
+		tip := h.commits[len(h.commits)-1:]
+		have := rapid.SliceOfN(rapid.SampledFrom(h.commits), 0, 2).Draw(t, "have")
+		got := since(t, h.graph, tip, have, reach.Options{})
+		theirs := h.reachable(have, func(objects.ID) bool { return false })
+		for id, k := range h.reachable(tip, func(objects.ID) bool { return false }) {
+			if _, ok := theirs[id]; !ok && got[id] != k {
+				t.Errorf("%s %s is left out", k, id)
 			}
 		}
 	})
@@ -104,6 +170,21 @@ func TestSinceVisitsWhatWasTakenBack(t *testing.T) {
 	third := g.commit("third", tree(x), second)
 	if got := since(t, g, []objects.ID{third}, nil, reach.Options{}); len(got) != 3+2+2+2+2 {
 		t.Errorf("%d objects, want all: 3 commits, 2 times 2 trees above, trees and blobs of x and y", len(got))
+	}
+
+	// What comes as a whole, first or in a later commit, is visited before what relies on it.
+	a, b, c := file("a", g.blob("a")), file("b", g.blob("b")), file("c", g.blob("c"))
+	deep := func(name string, entries ...objects.Entry) objects.ID {
+		return g.tree(dir("d", g.tree(dir("e", g.tree(entries...)))), file(name, g.blob(name)))
+	}
+	zero := g.commit("zero", g.tree(file("0", g.blob("0"))))
+	for _, have := range [][]objects.ID{nil, {zero}} {
+		first = g.commit("first", deep("1", a, b), have...)
+		second = g.commit("second", deep("2", a, c), first)
+		third = g.commit("third", deep("3", a, b), second)
+		if got := since(t, g, []objects.ID{third}, have, reach.Options{}); len(got) != 3+3+2*2+6 {
+			t.Errorf("%d objects, want all: 3 commits, 3 roots, 2 times 2 trees below, 6 blobs", len(got))
+		}
 	}
 }
 
