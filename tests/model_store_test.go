@@ -297,8 +297,11 @@ func (m *model) merged(s *store, branch string, theirs objects.ID, policy string
 	if knows && slices.Equal(m.bases(goesOn, ours, theirs), m.bases(nil, ours, theirs)) {
 		return all, conflicts && policy == ""
 	}
-	// What a remote had last is as good as what both come from. Where that is not known,
-	// or somebody has begun the branch anew there, what was taken out may come back.
+	// What a remote had last is as good as what both come from. Where history here does not
+	// lead to that any more, or somebody has begun the branch anew there, what was taken out
+	// may come back.
+	goesOnHere := func(id objects.ID) bool { return !s.is.shallow[id] }
+	led := m.behind(goesOnHere, ours)
 	known, setBack := false, false
 	seen := m.seen(s, branch)
 	if byPeople {
@@ -308,14 +311,14 @@ func (m *model) merged(s *store, branch string, theirs objects.ID, policy string
 	}
 	for _, id := range seen {
 		if id != theirs && m.behind(nil, ours)[id] {
-			known = known || m.behind(nil, theirs)[id]
+			known = known || led[id] && m.behind(nil, theirs)[id]
 			setBack = setBack || !m.behind(nil, theirs)[id]
 			add(m.graph[id].content)
 		}
 	}
 	if byPeople || !known || setBack {
 		one(goesOn)
-		one(func(id objects.ID) bool { return !s.is.shallow[id] })
+		one(goesOnHere)
 		add(nil)
 	}
 	return all, conflicts && policy == ""
