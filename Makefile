@@ -4,6 +4,7 @@
 # make soak    all tests at their full counts, which takes hours
 # make bench   cache-tool beside every peer that can be installed; see tests/bench/run.sh
 # make bench-sync  push and pull beside peers; see tests/bench/sync.sh
+# make bench-clients  build tools behind the gateway; see tests/bench/clients.sh
 # make lint    gofmt, vet, staticcheck, govulncheck
 
 GO ?= go
@@ -22,7 +23,7 @@ DUNE = dune:ocaml-dune ocamlopt:ocaml-nox ocamlfind:ocaml-findlib menhir $(OCAML
 	$(OCAML)/base/META:libbase-ocaml-dev $(OCAML)/ppx_sexp_conv/META:libppx-sexp-conv-ocaml-dev \
 	$(OCAML)/ppx_compare/META:libppx-compare-ocaml-dev
 
-.PHONY: all build demo test soak bench bench-sync lint clean
+.PHONY: all build demo test soak bench bench-sync bench-clients lint clean
 all: build
 
 build:
@@ -50,6 +51,9 @@ bench: build
 
 bench-sync: build
 	@PATH="$(CURDIR)/build:$$PATH" tests/bench/sync.sh
+
+bench-clients: build
+	@PATH="$(CURDIR)/build:$$PATH" tests/bench/clients.sh
 
 lint:
 	@out=$$(gofmt -l $$(git ls-files '*.go')); [ -z "$$out" ] || { echo "gofmt would change:"; echo "$$out"; exit 1; }
