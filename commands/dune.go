@@ -92,7 +92,7 @@ type duneWork struct {
 }
 
 func (s *session) openDune(ctx context.Context, open func(context.Context) (*repo.Repo, error)) (*duneWork, error) {
-	cache, err := dune.Find(os.Getenv, func() string { return duneVersion(ctx) })
+	cache, err := findDune(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -102,6 +102,10 @@ func (s *session) openDune(ctx context.Context, open func(context.Context) (*rep
 	}
 	branch, err := s.branch(ctx, r)
 	return &duneWork{r, branch, cache}, err
+}
+
+func findDune(ctx context.Context) (*dune.Cache, error) {
+	return dune.Find(os.Getenv, func() string { return duneVersion(ctx) })
 }
 
 // duneVersion asks Dune, if there is one.

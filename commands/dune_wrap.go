@@ -36,7 +36,7 @@ func (s *session) wrapDune(ctx context.Context, args []string, message string) e
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
-	code, notStarted := s.passThrough(ctx, args[s.dashes:], duneEnviron())
+	code, notStarted := s.passThrough(ctx, args[s.dashes:], withVariables(os.Environ(), duneVariables))
 	switch {
 	case notStarted != nil:
 		fmt.Fprintf(s.err, "%s%s: %v\n", programName, prefix(s.verb), notStarted)
@@ -82,17 +82,8 @@ func (s *session) noteDune(done carriedJSON, line func(carriedJSON) string, err 
 	}
 }
 
-// duneEnviron returns an environment in which Dune uses its cache. The second
-// variable makes Dune 2 do without its daemon.
-func duneEnviron() []string {
-	env := os.Environ()
-	for _, v := range [][2]string{{"DUNE_CACHE", "enabled"}, {"DUNE_CACHE_TRANSPORT", "direct"}} {
-		if os.Getenv(v[0]) == "" {
-			env = append(env, v[0]+"="+v[1])
-		}
-	}
-	return env
-}
+// duneVariables let Dune use its cache. The second makes Dune 2 do without its daemon.
+var duneVariables = []string{"DUNE_CACHE=enabled", "DUNE_CACHE_TRANSPORT=direct"}
 
 // passThrough runs a command with our own streams and returns its exit code.
 // Signals go to the command. An error means that it could not be started.

@@ -92,6 +92,9 @@ func (s *session) wrap(ctx context.Context, typed wrapping) error {
 		if w.gateway != nil {
 			environ = withVariables(environ, w.gateway.Env)
 		}
+		if w.dune != nil {
+			environ = withVariables(environ, duneVariables)
+		}
 	}
 	if ctx.Err() != nil {
 		w.stop()
@@ -123,7 +126,8 @@ type wrapped struct {
 	remote    remoteStore
 	hasRemote bool
 
-	gateway *gateway // nil if there is none
+	gateway *gateway  // nil if there is none
+	dune    *duneWork // nil if the command is not Dune
 	runs    action.Mark
 	sum     wrapSummary
 }
@@ -140,9 +144,9 @@ func (w *wrapped) before(ctx context.Context) {
 	g, err := w.s.startGateway(ctx, w.repo, w.branch)
 	if err != nil {
 		w.s.warn("only \"cache-tool run\" finds the cache: %v", err)
-		return
 	}
 	w.gateway = g
+	w.openDune(ctx)
 }
 
 // nobody is how long a remote is waited for that may not be there.
@@ -221,6 +225,7 @@ func (w *wrapped) after(ctx context.Context) {
 	if ctx.Err() != nil {
 		return // whoever interrupts a command wants all of it to end
 	}
+	w.keepDune(ctx)
 	ctx, cancel := context.WithTimeoutCause(ctx, w.patience(), w.tooSlow())
 	defer cancel()
 	if err := w.commit(ctx); err != nil {
@@ -257,7 +262,7 @@ func (w *wrapped) commit(ctx context.Context) error {
 	message := fmt.Sprintf("%s: %s", filepath.Base(w.typed.args[0]), counted(n, "entry"))
 	_, changed, err := w.repo.FoldStage(ctx, w.branch, message)
 	if err == nil && changed {
-		w.sum.entries = n
+		w.sum.entries += n
 	}
 	return err
 }

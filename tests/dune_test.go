@@ -198,6 +198,28 @@ func onASecondMachine(t *testing.T, dune duneProgram) {
 	must(t, repo, "fsck")
 }
 
+// With wrap alone Dune's cache travels, too: by way of a remote, of which the second
+// machine brings what it needs.
+func TestWrapCarriesDune(t *testing.T) {
+	dune := systemDune(t)
+	alone(t)
+	remote := filepath.Join(t.TempDir(), "remote")
+	build := func(m machine) duneLog {
+		repo := filepath.Join(m.home, "repo")
+		m.command("cache-tool", "--repo", repo, "init")
+		m.command("cache-tool", "--repo", repo, "remote", "add", "origin", remote)
+		m.command(append([]string{"cache-tool", "--repo", repo, "--branch", "main", "wrap", "--push", "--"}, m.buildCommand()...)...)
+		return m.log()
+	}
+	a, b := newMachine(t, dune, "a"), newMachine(t, dune, "b", "elsewhere")
+	if scratch := build(a); scratch.commands < 40 {
+		t.Fatalf("machine a, whose cache is empty: %+v", scratch)
+	}
+	if warm := build(b); warm.commands > 0 || warm.lacking > 0 {
+		t.Errorf("machine b: %+v", warm)
+	}
+}
+
 func TestDuneWrapPassesSignalsOn(t *testing.T) { passesSignalsOn(t, "dune", "wrap", "--") }
 
 func change(t *testing.T, name string, edit func(string) string) {

@@ -96,7 +96,7 @@ dune_build() {
 	case $1 in
 	none) DUNE_CACHE=disabled dune build --display=quiet ;;
 	own) DUNE_CACHE=enabled dune build --display=quiet ;;
-	wrapped) cache-tool dune wrap -- dune build --display=quiet ;;
+	wrapped) dune build --display=quiet ;;
 	esac
 }
 dune_ran() { grep -E '^\$ ' _build/log | grep -cvE 'nproc|-config|dune\.ml' || true; }
