@@ -34,6 +34,8 @@ type remoteStore struct {
 	lazy bool
 
 	hasty bool // whoever asks would rather do without than wait long
+
+	given map[string]string // settings that are yet to be written
 }
 
 // String is how messages call it.
@@ -55,6 +57,9 @@ func (m remoteStore) shownURL() string {
 
 // setting returns one of the remote's settings; the default for a URL.
 func (m remoteStore) setting(r *repo.Repo, key string) string {
+	if value, ok := m.given[key]; ok {
+		return value
+	}
 	value, err := r.Config.Get("remote." + m.name + "." + key)
 	if m.name == "" || err != nil {
 		return ""
@@ -171,7 +176,7 @@ func checkURL(raw string) error {
 		return nil
 	}
 	switch scheme {
-	case "file", "bucket+file", "dav+http", "dav+https", "http", "https":
+	case "file", "bucket+file", "dav+http", "dav+https", "s3", "http", "https":
 	case "dav", "webdav":
 		return &usageError{fmt.Sprintf("%s://: no such kind of remote", scheme), []string{"dav+https://… or dav+http://… is a WebDAV server"}}
 	default:
@@ -182,6 +187,9 @@ func checkURL(raw string) error {
 	if err != nil {
 		// What is wrong with it may be a part of a password.
 		return &usageError{fmt.Sprintf("%s: malformed URL", shown(scheme+"://…")), []string{"in a URL %, / and @ are written %25, %2F and %40"}}
+	}
+	if scheme == "s3" {
+		return checkS3URL(u)
 	}
 	if _, secret := u.User.Password(); secret || auth.IsToken(u.User.Username()) {
 		return &usageError{"the URL holds a password, and URLs are stored and printed",
@@ -204,7 +212,7 @@ func checkURL(raw string) error {
 	return nil
 }
 
-const kindsOfRemotes = "a path or file:// is a repository, bucket+file:// a directory on a share, dav+https:// WebDAV, https:// a server"
+const kindsOfRemotes = "a path or file:// is a repository, bucket+file:// a directory on a share, dav+https:// WebDAV, s3:// an object store, https:// a server"
 
 // connect opens a conversation with a remote. It does not touch the network yet.
 // With toWrite a repository is made that is not there.
@@ -232,6 +240,12 @@ func (s *session) connect(ctx context.Context, r *repo.Repo, m remoteStore, toWr
 		b, err := webdav.Open(m.url, webdav.Options{
 			Credentials: davCredentials(), Unencrypted: m.isInsecure(r), TLS: config, Patience: patience, Tries: tries,
 		})
+		if err != nil {
+			return nil, err
+		}
+		return openBucket(r, m, b), nil
+	case "s3":
+		b, err := openS3(r, m)
 		if err != nil {
 			return nil, err
 		}
