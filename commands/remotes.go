@@ -229,23 +229,8 @@ func (s *session) connect(ctx context.Context, r *repo.Repo, m remoteStore, toWr
 			return nil, err
 		}
 		return s.openPeer(ctx, r, path, toWrite)
-	case "bucket+file":
-		path, err := pathOf(m.url, rest, ok)
-		return openBucket(r, m, dir.Open(path)), err
-	case "dav+http", "dav+https":
-		config, err := tlsOf(r, m)
-		if err != nil {
-			return nil, err
-		}
-		b, err := webdav.Open(m.url, webdav.Options{
-			Credentials: davCredentials(), Unencrypted: m.isInsecure(r), TLS: config, Patience: patience, Tries: tries,
-		})
-		if err != nil {
-			return nil, err
-		}
-		return openBucket(r, m, b), nil
-	case "s3":
-		b, err := openS3(r, m)
+	case "bucket+file", "dav+http", "dav+https", "s3":
+		b, err := bucketAt(r, m)
 		if err != nil {
 			return nil, err
 		}
@@ -258,6 +243,28 @@ func (s *session) connect(ctx context.Context, r *repo.Repo, m remoteStore, toWr
 		return httpremote.Open(m.url, httpremote.Options{Unencrypted: m.isInsecure(r), TLS: config, Patience: patience, Tries: tries})
 	}
 	return nil, checkURL(m.url)
+}
+
+// bucketAt returns the bucket that a remote is; nil if it is none.
+func bucketAt(r *repo.Repo, m remoteStore) (remote.Bucket, error) {
+	scheme, rest, _ := strings.Cut(m.url, "://")
+	switch scheme {
+	case "bucket+file":
+		path, err := pathOf(m.url, rest, true)
+		return dir.Open(path), err
+	case "dav+http", "dav+https":
+		config, err := tlsOf(r, m)
+		if err != nil {
+			return nil, err
+		}
+		patience, tries := m.patience(r)
+		return webdav.Open(m.url, webdav.Options{
+			Credentials: davCredentials(), Unencrypted: m.isInsecure(r), TLS: config, Patience: patience, Tries: tries,
+		})
+	case "s3":
+		return openS3(r, m)
+	}
+	return nil, nil
 }
 
 // openBucket opens a bucket. What was read of its indexes is kept in the repository.

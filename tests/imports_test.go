@@ -45,6 +45,7 @@ var mayImport = map[string][]string{
 	"sync/frontend/goprog":   {"internal/durable", "objects/entry", "sync/frontend", xsync},
 	"sync/frontend/dune":     {"internal/durable", "objects", "objects/...", blake3, xsync},
 	"sync/transfer":          {"objects", "objects/odb", "objects/pack", "objects/reach", "sync/remote", xsync},
+	"sync/replica":           {"internal/durable", "internal/uses", "objects", "objects/odb", "objects/pack", "objects/reach", "refs", "sync/remote", "sync/remote/bucket", "sync/remote/peer", "sync/transfer"},
 	"sync/remote/peer":       {"internal/uses", "objects", "objects/odb", "objects/pack", "objects/reach", "refs", "sync/remote"},
 	"sync/remote/bucket":     {"internal/durable", "internal/uses", "objects", "objects/pack", "objects/reach", "refs", "sync/remote", xsync},
 	"sync/remote/dir":        {"internal/durable", "sync/remote"},
