@@ -1,6 +1,7 @@
 # make build   the command, as it is shipped: build/cache-tool, and cache-tool-full, which belongs beside it
 # make demo    what it does, on a real build, in under two minutes
 # make test    vet, all tests, and all again with the race detector
+# make test-minio  the tests of object stores on MinIO, too, which takes minutes to build
 # make soak    all tests at their full counts, which takes hours
 # make bench   cache-tool beside every peer that can be installed; see tests/bench/run.sh
 # make bench-sync  push and pull beside peers; see tests/bench/sync.sh
@@ -17,13 +18,17 @@ GOVULNCHECK = golang.org/x/vuln/cmd/govulncheck@v1.9.0
 # WebDAV servers to test against, each started by its test on a port of its own.
 SERVERS = apache2:apache2-bin nginx:libnginx-mod-http-dav-ext lighttpd:lighttpd-mod-webdav rclone
 
+# Object stores to test against, which Go builds.
+VERSITYGW = github.com/versity/versitygw/cmd/versitygw@v1.8.0
+MINIO = github.com/minio/minio@v0.0.0-20260212201848-7aac2a2c5b7c
+
 # Debian's Dune, and what the small project in tests/dune is made of.
 OCAML = /usr/lib/ocaml
 DUNE = dune:ocaml-dune ocamlopt:ocaml-nox ocamlfind:ocaml-findlib menhir $(OCAML)/menhirLib/META:libmenhir-ocaml-dev \
 	$(OCAML)/base/META:libbase-ocaml-dev $(OCAML)/ppx_sexp_conv/META:libppx-sexp-conv-ocaml-dev \
 	$(OCAML)/ppx_compare/META:libppx-compare-ocaml-dev
 
-.PHONY: all build demo test soak bench bench-sync bench-clients lint clean
+.PHONY: all build demo test test-minio soak bench bench-sync bench-clients lint clean
 all: build
 
 build:
@@ -37,13 +42,19 @@ demo: build
 
 test:
 	@tests/need.sh git gcc ccache zstd lowntfs-3g:ntfs-3g $(SERVERS) $(DUNE)
+	@tests/need-go.sh $(VERSITYGW)
 	$(GO) vet ./...
 	$(GO) test -timeout 30m ./...
 	@if command -v gcc >/dev/null; then set -x; CGO_ENABLED=1 $(GO) test -timeout 40m -race ./...; \
 	else echo 'no gcc: the race detector is left out'; fi
 
+test-minio:
+	@tests/need-go.sh $(MINIO)
+	CACHE_TOOL_TEST_MINIO=1 $(GO) test -timeout 30m -run /minio ./sync/remote/s3 ./tests
+
 soak:
 	@tests/need.sh git gcc ccache zstd lowntfs-3g:ntfs-3g $(SERVERS) $(DUNE)
+	@tests/need-go.sh $(VERSITYGW)
 	@tests/soak.sh
 
 bench: build

@@ -23,6 +23,7 @@ import (
 	"github.com/cache-tool/cache-tool/sync/remote"
 	"github.com/cache-tool/cache-tool/sync/remote/bucket"
 	"github.com/cache-tool/cache-tool/sync/remote/httpremote"
+	"github.com/cache-tool/cache-tool/sync/remote/s3"
 	"github.com/cache-tool/cache-tool/sync/remote/webdav"
 	"github.com/cache-tool/cache-tool/sync/transfer"
 	"github.com/cache-tool/cache-tool/sync/wire"
@@ -91,6 +92,9 @@ func remoteError(m remoteStore, err error) error {
 // remoteHints are the ways out of an error about a remote.
 func remoteHints(m remoteStore, err error) []string {
 	var said *wire.Error
+	if hints := s3Hints(m, err); hints != nil {
+		return hints
+	}
 	switch {
 	case errors.As(err, &said) && said.Code == wire.Denied:
 		return []string{`who runs the server says who may do what, with "cache-tool token create"`}
@@ -133,11 +137,14 @@ func remoteHints(m remoteStore, err error) []string {
 func statusOf(err error) int {
 	var ours *httpremote.StatusError
 	var dav *webdav.StatusError
+	var object *s3.StatusError
 	switch {
 	case errors.As(err, &ours):
 		return ours.Code
 	case errors.As(err, &dav):
 		return dav.Code
+	case errors.As(err, &object):
+		return object.Code
 	}
 	return 0
 }

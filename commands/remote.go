@@ -16,6 +16,7 @@ import (
 
 func remoteCommand(s *session) *cli.Command {
 	var lazy bool
+	var endpoint, region string
 	return &cli.Command{
 		Name:      "remote",
 		Category:  categoryRemote,
@@ -27,12 +28,19 @@ the path of another repository, which is made if it is not there; or
 
   bucket+file:///srv/cache      a directory on a share, that many machines mount
   dav+https://host/path         a directory on a WebDAV server
+  s3://bucket/path              an object store: Amazon S3, or another by --endpoint
   https://host                  a cache-tool server
 
 Passwords have no place in a URL: they come from ~/.netrc, tokens from
-$CACHE_TOOL_TOKEN.`, `
-cache-tool remote add origin dav+https://cache.example.org/team`),
-		Flags: []cli.Flag{boolFlag(&lazy, "with add: fetch only what is needed, when it is needed", "lazy")},
+$CACHE_TOOL_TOKEN, keys of object stores from the environment, ~/.aws or the role of
+the machine. What an object store can do is tried out when it is added.`, `
+cache-tool remote add origin dav+https://cache.example.org/team
+cache-tool remote add --endpoint https://minio.example.org:9000 origin s3://caches/team`),
+		Flags: []cli.Flag{
+			boolFlag(&lazy, "with add: fetch only what is needed, when it is needed", "lazy"),
+			&cli.StringFlag{Name: "endpoint", Usage: "with s3://: the `URL` of the object store", Destination: &endpoint},
+			&cli.StringFlag{Name: "region", Usage: "with s3://: the bucket is in the region `NAME`", Destination: &region},
+		},
 		Action: func(c *cli.Context) error {
 			verb, args := c.Args().First(), c.Args().Tail()
 			if verb == "" {
@@ -48,6 +56,10 @@ cache-tool remote add origin dav+https://cache.example.org/team`),
 			if lazy && verb != "add" {
 				return &usageError{"--lazy goes with remote add", []string{`"cache-tool fetch --lazy REMOTE" makes a repository a lazy one later`}}
 			}
+			given, err := s3Settings(verb, args, endpoint, region)
+			if err != nil {
+				return err
+			}
 			open := s.open
 			if verb == "add" {
 				open = s.openToWrite
@@ -58,13 +70,13 @@ cache-tool remote add origin dav+https://cache.example.org/team`),
 			}
 			switch verb {
 			case "add":
-				return s.addRemote(c.Context, r, args[0], args[1], lazy)
+				return s.addRemote(c.Context, r, remoteStore{name: args[0], url: args[1], lazy: lazy, given: given})
 			case "show":
 				return s.showRemote(c.Context, r, args[0])
 			case "remove":
 				return s.removeRemote(c.Context, r, args[0])
 			case "set-url":
-				return s.setRemoteURL(c.Context, r, args[0], args[1])
+				return s.setRemoteURL(c.Context, r, remoteStore{name: args[0], url: args[1], given: given})
 			}
 			return s.listRemotes(r)
 		},
@@ -108,17 +120,17 @@ func (s *session) listRemotes(r *repo.Repo) error {
 	return nil
 }
 
-func (s *session) addRemote(ctx context.Context, r *repo.Repo, name, url string, lazy bool) error {
-	if err := refs.Remote(name, "main").Check(); err != nil || strings.ContainsAny(name, "/.\"\\\n") {
-		return usagef("%s: no name for a remote: letters, digits, dashes", shown(name))
+func (s *session) addRemote(ctx context.Context, r *repo.Repo, m remoteStore) error {
+	if err := refs.Remote(m.name, "main").Check(); err != nil || strings.ContainsAny(m.name, "/.\"\\\n") {
+		return usagef("%s: no name for a remote: letters, digits, dashes", shown(m.name))
 	}
-	if slices.Contains(remoteNames(r), name) {
-		return withHint(fmt.Errorf("remote %s exists already", shown(name)), fmt.Sprintf(`"cache-tool remote set-url %s URL" says where it is now`, name))
+	if slices.Contains(remoteNames(r), m.name) {
+		return withHint(fmt.Errorf("remote %s exists already", shown(m.name)), fmt.Sprintf(`"cache-tool remote set-url %s URL" says where it is now`, m.name))
 	}
-	if err := s.onlyLazy(r, name); err != nil && lazy {
+	if err := s.onlyLazy(r, m.name); err != nil && m.lazy {
 		return err
 	}
-	return s.writeRemote(ctx, r, name, url, lazy)
+	return s.writeRemote(ctx, r, m)
 }
 
 // onlyLazy refuses a second remote that promises what is not here: nobody would know
@@ -133,23 +145,35 @@ func (s *session) onlyLazy(r *repo.Repo, name string) error {
 	return nil
 }
 
-func (s *session) setRemoteURL(ctx context.Context, r *repo.Repo, name, url string) error {
-	m, err := s.configured(r, name)
+func (s *session) setRemoteURL(ctx context.Context, r *repo.Repo, m remoteStore) error {
+	was, err := s.configured(r, m.name)
 	if err != nil {
 		return err
 	}
-	return s.writeRemote(ctx, r, name, url, m.lazy)
+	m.lazy = was.lazy
+	return s.writeRemote(ctx, r, m)
 }
 
-func (s *session) writeRemote(ctx context.Context, r *repo.Repo, name, url string, lazy bool) error {
-	if err := s.setRemote(ctx, r, name, url, lazy); err != nil {
+func (s *session) writeRemote(ctx context.Context, r *repo.Repo, m remoteStore) error {
+	if err := checkURL(m.url); err != nil {
 		return err
 	}
-	url = absolute(url)
-	if s.json {
-		return s.answer(remoteJSON{Name: name, URL: url, Lazy: lazy})
+	if err := s.probe(ctx, r, m); err != nil {
+		return err
 	}
-	s.say("remote %s is %s", shown(name), shown(url))
+	for key, value := range m.given {
+		if err := r.Config.Set(ctx, "remote."+m.name+"."+key, value); err != nil {
+			return err
+		}
+	}
+	if err := s.setRemote(ctx, r, m.name, m.url, m.lazy); err != nil {
+		return err
+	}
+	url := absolute(m.url)
+	if s.json {
+		return s.answer(remoteJSON{Name: m.name, URL: url, Lazy: m.lazy})
+	}
+	s.say("remote %s is %s", shown(m.name), shown(url))
 	return nil
 }
 

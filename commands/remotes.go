@@ -34,6 +34,8 @@ type remoteStore struct {
 	lazy bool
 
 	hasty bool // whoever asks would rather do without than wait long
+
+	given map[string]string // settings that are yet to be written
 }
 
 // String is how messages call it.
@@ -55,6 +57,9 @@ func (m remoteStore) shownURL() string {
 
 // setting returns one of the remote's settings; the default for a URL.
 func (m remoteStore) setting(r *repo.Repo, key string) string {
+	if value, ok := m.given[key]; ok {
+		return value
+	}
 	value, err := r.Config.Get("remote." + m.name + "." + key)
 	if m.name == "" || err != nil {
 		return ""
@@ -171,7 +176,7 @@ func checkURL(raw string) error {
 		return nil
 	}
 	switch scheme {
-	case "file", "bucket+file", "dav+http", "dav+https", "http", "https":
+	case "file", "bucket+file", "dav+http", "dav+https", "s3", "http", "https":
 	case "dav", "webdav":
 		return &usageError{fmt.Sprintf("%s://: no such kind of remote", scheme), []string{"dav+https://… or dav+http://… is a WebDAV server"}}
 	default:
@@ -182,6 +187,9 @@ func checkURL(raw string) error {
 	if err != nil {
 		// What is wrong with it may be a part of a password.
 		return &usageError{fmt.Sprintf("%s: malformed URL", shown(scheme+"://…")), []string{"in a URL %, / and @ are written %25, %2F and %40"}}
+	}
+	if scheme == "s3" {
+		return checkS3URL(u)
 	}
 	if _, secret := u.User.Password(); secret || auth.IsToken(u.User.Username()) {
 		return &usageError{"the URL holds a password, and URLs are stored and printed",
@@ -204,7 +212,7 @@ func checkURL(raw string) error {
 	return nil
 }
 
-const kindsOfRemotes = "a path or file:// is a repository, bucket+file:// a directory on a share, dav+https:// WebDAV, https:// a server"
+const kindsOfRemotes = "a path or file:// is a repository, bucket+file:// a directory on a share, dav+https:// WebDAV, s3:// an object store, https:// a server"
 
 // connect opens a conversation with a remote. It does not touch the network yet.
 // With toWrite a repository is made that is not there.
@@ -221,17 +229,8 @@ func (s *session) connect(ctx context.Context, r *repo.Repo, m remoteStore, toWr
 			return nil, err
 		}
 		return s.openPeer(ctx, r, path, toWrite)
-	case "bucket+file":
-		path, err := pathOf(m.url, rest, ok)
-		return openBucket(r, m, dir.Open(path)), err
-	case "dav+http", "dav+https":
-		config, err := tlsOf(r, m)
-		if err != nil {
-			return nil, err
-		}
-		b, err := webdav.Open(m.url, webdav.Options{
-			Credentials: davCredentials(), Unencrypted: m.isInsecure(r), TLS: config, Patience: patience, Tries: tries,
-		})
+	case "bucket+file", "dav+http", "dav+https", "s3":
+		b, err := bucketAt(r, m)
 		if err != nil {
 			return nil, err
 		}
@@ -244,6 +243,28 @@ func (s *session) connect(ctx context.Context, r *repo.Repo, m remoteStore, toWr
 		return httpremote.Open(m.url, httpremote.Options{Unencrypted: m.isInsecure(r), TLS: config, Patience: patience, Tries: tries})
 	}
 	return nil, checkURL(m.url)
+}
+
+// bucketAt returns the bucket that a remote is; nil if it is none.
+func bucketAt(r *repo.Repo, m remoteStore) (remote.Bucket, error) {
+	scheme, rest, _ := strings.Cut(m.url, "://")
+	switch scheme {
+	case "bucket+file":
+		path, err := pathOf(m.url, rest, true)
+		return dir.Open(path), err
+	case "dav+http", "dav+https":
+		config, err := tlsOf(r, m)
+		if err != nil {
+			return nil, err
+		}
+		patience, tries := m.patience(r)
+		return webdav.Open(m.url, webdav.Options{
+			Credentials: davCredentials(), Unencrypted: m.isInsecure(r), TLS: config, Patience: patience, Tries: tries,
+		})
+	case "s3":
+		return openS3(r, m)
+	}
+	return nil, nil
 }
 
 // openBucket opens a bucket. What was read of its indexes is kept in the repository.

@@ -35,6 +35,7 @@ type serving struct {
 	anonymousRead, anonymousWrite cli.StringSlice
 	maxUpload                     string
 	maxRequests                   int
+	store, cacheSize              string
 }
 
 func serveCommand(s *session) *cli.Command {
@@ -49,8 +50,13 @@ Who may do what is said by tokens, which "cache-tool token create" makes; withou
 nobody reads or writes anything, unless --anonymous-read or --anonymous-write let
 everybody. It proves all that it is sent before a branch moves. /healthz says whether
 it is up, /metrics is for Prometheus. It logs to standard error, as JSON with --json.
-SIGTERM lets requests that are running end, for half a minute.`, `
-cache-tool serve --listen :7380 --tls-cert host.crt --tls-key host.key`),
+SIGTERM lets requests that are running end, for half a minute.
+
+With --store it serves what is in a bucket, and keeps nothing itself but a cache: any
+number of such servers may stand behind one address. Settings and tokens are those of
+the repository.`, `
+cache-tool serve --listen :7380 --tls-cert host.crt --tls-key host.key
+cache-tool serve --store s3://caches/team`),
 		Flags: []cli.Flag{
 			&cli.StringFlag{Name: "listen", Usage: "listen on `HOST:PORT`; port 0 is any that is free (" + defaultListen + ")", Destination: &v.listen},
 			&cli.StringFlag{Name: "tls-cert", Usage: "encrypt with the certificate in `FILE` (PEM); it is read again when it changes", Destination: &v.tlsCert},
@@ -60,6 +66,8 @@ cache-tool serve --listen :7380 --tls-cert host.crt --tls-key host.key`),
 			&cli.StringSliceFlag{Name: "anonymous-read", Usage: "everybody may read the branches that `GLOB` matches; tag:GLOB is tags, * everything; may be repeated", Destination: &v.anonymousRead},
 			&cli.StringSliceFlag{Name: "anonymous-write", Usage: "everybody may make, move and delete the branches that `GLOB` matches, too", Destination: &v.anonymousWrite},
 			&cli.StringFlag{Name: "max-upload", Usage: "refuse packs of more than `SIZE`, such as 500MB (1G)", Destination: &v.maxUpload},
+			&cli.StringFlag{Name: "store", Usage: "serve the bucket `URL`, or the one of the remote with this name", Destination: &v.store},
+			&cli.StringFlag{Name: "cache-size", Usage: "with --store: keep up to `SIZE` of it here (10G)", Destination: &v.cacheSize},
 			&cli.IntFlag{Name: "max-requests", Usage: "serve at most `N` requests at once, and a quarter of them to one client", Value: 64, Destination: &v.maxRequests},
 		},
 		Action: func(c *cli.Context) error {
@@ -101,14 +109,20 @@ func (s *session) serve(ctx context.Context, v *serving) error {
 		return err
 	}
 	o.Open, o.Tokens, o.Spool = openStore(r), tokensOf(r), r.Dir
+	serves := r.Dir
+	if v.store != "" {
+		if serves, err = s.serveBucket(ctx, r, v, &o); err != nil {
+			return err
+		}
+	}
 	if err := warnIfClosed(o); err != nil {
 		return err
 	}
 	url := urlOf(l.Addr(), config)
 	if s.json {
-		err = s.answer(map[string]string{"url": url, "repository": r.Dir})
+		err = s.answer(map[string]string{"url": url, "repository": serves})
 	} else {
-		s.say("serving %s at %s", shown(r.Dir), url)
+		s.say("serving %s at %s", shown(serves), url)
 	}
 	if err == nil {
 		err = s.out.Flush()
@@ -154,6 +168,9 @@ func (v *serving) options() (o server.Options, config *tls.Config, err error) {
 	}
 	if o.MaxRequests = v.maxRequests; v.maxRequests < 1 {
 		return o, nil, usagef("--max-requests %d: want at least 1", v.maxRequests)
+	}
+	if v.store == "" && v.cacheSize != "" {
+		return o, nil, usagef("--cache-size goes with --store")
 	}
 	switch {
 	case (v.tlsCert == "") != (v.tlsKey == ""):

@@ -51,10 +51,14 @@ func Settings() []Setting {
 		{"gc.rewrite", "10", "from which percentage of waste on a pack is written anew", checkPercent},
 		{"remote.*.caFile", "", "a file of certificates (PEM) that may vouch for the server", checkLine},
 		{"remote.*.certFile", "", "a file with our certificate (PEM), for servers that want one", checkLine},
+		{"remote.*.endpoint", "", "the URL of the object store of a remote s3://BUCKET; Amazon's if nothing says another", checkLine},
 		{"remote.*.fetch", "", "what to fetch; +refs/heads/*:refs/remotes/NAME/* if not set", checkLine},
 		{"remote.*.insecure", "false", "whether passwords and tokens may go to the server unencrypted", checkBool},
 		{"remote.*.keyFile", "", "a file with the key of our certificate (PEM)", checkLine},
 		{"remote.*.lazy", "false", "whether what is not here is fetched from the remote when it is needed", checkBool},
+		{"remote.*.pathStyle", "auto", "whether the bucket is in the path of an object store's URLs, and not in their host: true, false or auto", checkStyle},
+		{"remote.*.profile", "", "which profile of ~/.aws holds for an object store", checkLine},
+		{"remote.*.region", "", "the region of the bucket of an object store, if it is not the usual one", checkLine},
 		{"remote.*.timeout", "60", "how many seconds a server may be silent", checkSeconds},
 		{"remote.*.url", "", "where the remote is", checkLine},
 		{"stage.limit", "4096", "how many staged entries `run` lets gather before it commits them", checkCount},
@@ -75,6 +79,13 @@ func checkLine(value string) error {
 func checkBool(value string) error {
 	if value != "true" && value != "false" {
 		return errors.New("want true or false")
+	}
+	return nil
+}
+
+func checkStyle(value string) error {
+	if value != "true" && value != "false" && value != "auto" {
+		return errors.New("want true, false or auto")
 	}
 	return nil
 }

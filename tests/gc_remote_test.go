@@ -93,7 +93,7 @@ func TestCollectRemoteAsPlanned(t *testing.T) {
 // TestCollectRemoteBesidePushes: nothing that was pushed meanwhile is lost, and who
 // pushes never fails because of it.
 func TestCollectRemoteBesidePushes(t *testing.T) {
-	for _, p := range placesNamed("bucket", "apache") {
+	for _, p := range placesNamed("bucket", "apache", "versitygw") {
 		t.Run(p.name, func(t *testing.T) {
 			s := p.start(t)
 			rounds := test.Count(t, 10)

@@ -43,7 +43,7 @@ func bigWork(t *testing.T, h *host, seed uint64, packs int) {
 func TestPushGoesOn(t *testing.T) {
 	names := []string{"serve"}
 	if test.Soak() {
-		names = append(names, "path", "bucket", "apache", "nginx", "lighttpd", "rclone")
+		names = append(names, "path", "bucket", "apache", "nginx", "lighttpd", "rclone", "versitygw")
 	}
 	for _, p := range placesNamed(names...) {
 		t.Run(p.name, func(t *testing.T) {

@@ -186,7 +186,7 @@ var places = append([]place{
 		return &site{url: "bucket+file://" + filepath.Join(test.Dir(t), "share")}
 	}},
 	{"serve", func(t *testing.T) *site { return startServe(t) }},
-}, davPlaces()...)
+}, append(davPlaces(), s3Places()...)...)
 
 func davPlaces() (list []place) {
 	for _, s := range davtest.Servers {

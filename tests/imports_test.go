@@ -45,11 +45,14 @@ var mayImport = map[string][]string{
 	"sync/frontend/goprog":   {"internal/durable", "objects/entry", "sync/frontend", xsync},
 	"sync/frontend/dune":     {"internal/durable", "objects", "objects/...", blake3, xsync},
 	"sync/transfer":          {"objects", "objects/odb", "objects/pack", "objects/reach", "sync/remote", xsync},
+	"sync/replica":           {"internal/durable", "internal/uses", "objects", "objects/odb", "objects/pack", "objects/reach", "refs", "sync/remote", "sync/remote/bucket", "sync/remote/peer", "sync/transfer"},
 	"sync/remote/peer":       {"internal/uses", "objects", "objects/odb", "objects/pack", "objects/reach", "refs", "sync/remote"},
 	"sync/remote/bucket":     {"internal/durable", "internal/uses", "objects", "objects/pack", "objects/reach", "refs", "sync/remote", xsync},
 	"sync/remote/dir":        {"internal/durable", "sync/remote"},
-	"sync/remote/webdav":     {"sync/auth", "sync/remote"},
-	"sync/remote/httpremote": {"internal/uses", "objects", "objects/pack", "refs", "sync/auth", "sync/remote", "sync/wire"},
+	"sync/remote/attempt":    {"sync/remote"},
+	"sync/remote/webdav":     {"sync/auth", "sync/remote", "sync/remote/attempt"},
+	"sync/remote/s3":         {"sync/auth", "sync/remote", "sync/remote/attempt", minioKeys, minioSigner, minioUtils, ini, xsync},
+	"sync/remote/httpremote": {"internal/uses", "objects", "objects/pack", "refs", "sync/auth", "sync/remote", "sync/remote/attempt", "sync/wire"},
 	"sync/remote":            {"internal/uses", "objects", "refs"},
 	"sync/server":            {"objects", "objects/pack", "objects/reach", "refs", "sync/auth", "sync/remote", "sync/wire", xsync},
 	"sync/wire":              {"internal/uses", "objects", "objects/pack", "refs", "sync/remote"},
@@ -78,14 +81,21 @@ const (
 	doublestar = "github.com/bmatcuk/doublestar/v4"
 	compress   = "github.com/klauspost/compress"
 	blake3     = "github.com/zeebo/blake3"
-	goGit      = "github.com/go-git/go-git/v5"
-	goBilly    = "github.com/go-git/go-billy/v5"
-	xsync      = "golang.org/x/sync"
-	xsys       = "golang.org/x/sys"
+	ini        = "gopkg.in/ini.v1"
+	// The client of minio-go itself costs 2 ms of every start, most of them to find out
+	// on which machine it is; keys and signatures are to be had without.
+	minioKeys   = "github.com/minio/minio-go/v7/pkg/credentials"
+	minioSigner = "github.com/minio/minio-go/v7/pkg/signer"
+	minioUtils  = "github.com/minio/minio-go/v7/pkg/s3utils"
+
+	goGit   = "github.com/go-git/go-git/v5"
+	goBilly = "github.com/go-git/go-billy/v5"
+	xsync   = "golang.org/x/sync"
+	xsys    = "golang.org/x/sys"
 )
 
 // testOnly are packages that only tests, and programs that measure, import.
-var testOnly = []string{"internal/test", "objects/objectstest", "refs/refstest", "sync/remote/remotetest", "sync/remote/webdav/davtest", "sync/server/servertest", "tests", "tests/..."}
+var testOnly = []string{"internal/test", "objects/objectstest", "refs/refstest", "sync/remote/remotetest", "sync/remote/webdav/davtest", "sync/remote/s3/s3test", "sync/server/servertest", "tests", "tests/..."}
 
 // slow are packages of go-git that cost every start of the command 1 ms and more
 // because they make tables and compile expressions when they are linked in.

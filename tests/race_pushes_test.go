@@ -20,7 +20,7 @@ func racyPlaces() []place {
 	if test.Soak() {
 		return places
 	}
-	return placesNamed("path", "bucket", "serve", "apache")
+	return placesNamed("path", "bucket", "serve", "apache", "versitygw")
 }
 
 // try is run for other goroutines than that of the test: it returns an error where

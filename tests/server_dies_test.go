@@ -21,7 +21,7 @@ import (
 // pushed again, and nothing is damaged.
 func TestServerKilled(t *testing.T) {
 	t.Parallel()
-	names := []string{"serve", "apache"}
+	names := []string{"serve", "apache", "versitygw"}
 	if test.Soak() {
 		names = append(names, "nginx", "lighttpd", "rclone")
 	}

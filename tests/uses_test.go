@@ -15,7 +15,7 @@ import (
 // TestPushTellsUses: what one machine used stays at the remote, though another one made
 // other things since.
 func TestPushTellsUses(t *testing.T) {
-	for _, p := range placesNamed("path", "bucket", "serve", "apache") {
+	for _, p := range placesNamed("path", "bucket", "serve", "apache", "versitygw") {
 		t.Run(p.name, func(t *testing.T) {
 			s := p.start(t)
 			maker, user := s.connected(t), s.connected(t)

@@ -10,6 +10,7 @@ import (
 	"errors"
 	"io"
 	"iter"
+	"time"
 
 	"github.com/cache-tool/cache-tool/internal/uses"
 	"github.com/cache-tool/cache-tool/objects"
@@ -160,6 +161,12 @@ type Bucket interface {
 	// After any other error, or if that is ErrUnsure too, it may have happened, or
 	// may still happen. A zero old makes the first root. next.Seq must be old.Seq + 1, and its Nonce new.
 	Swap(ctx context.Context, old, next Root) error
+}
+
+// A Tidier is a Bucket in which somebody who was killed may leave what no List shows.
+type Tidier interface {
+	// Tidy drops it, if it is older than age by the clock of the storage.
+	Tidy(ctx context.Context, age time.Duration) error
 }
 
 // The errors that callers tell apart.

@@ -13,6 +13,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/cache-tool/cache-tool/sync/remote"
 	"github.com/cache-tool/cache-tool/sync/wire"
 )
 
@@ -85,7 +86,11 @@ func (x *exchange) fail() {
 		return
 	}
 	e := wire.AsError(x.err)
-	if e.Code == wire.Internal {
+	switch {
+	case e.Code == wire.Internal && errors.Is(x.err, remote.ErrUnreachable):
+		// Whether it was done nobody knows: so it is no wire.Busy.
+		e = wire.Errorf(wire.Internal, "what is behind this server does not answer; the server's log has it under %s", x.id)
+	case e.Code == wire.Internal:
 		e = wire.Errorf(wire.Internal, "internal error; the server's log has it under %s", x.id)
 	}
 	header := x.w.Header()

@@ -108,5 +108,9 @@ func (x *exchange) showMetrics() error {
 	if x.who.name == "" && x.who.rules.IsZero() {
 		return x.refuse("may read nothing")
 	}
-	return x.text(x.s.metrics.text())
+	text := x.s.metrics.text()
+	if more := x.s.o.Metrics; more != nil {
+		text += more()
+	}
+	return x.text(text)
 }

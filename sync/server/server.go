@@ -79,6 +79,13 @@ type Options struct {
 	// there. Empty is the system's directory for temporary files.
 	Spool string
 
+	// Healthy, if not nil, says what is wrong with the store where that is elsewhere. Who
+	// balances load between servers is told.
+	Healthy func(context.Context) error
+
+	// Metrics, if not nil, returns more of them, in the text format of Prometheus.
+	Metrics func() string
+
 	// Log is told of each request. Nil drops that.
 	Log *slog.Logger
 }
@@ -185,6 +192,9 @@ func (x *exchange) serve() error {
 	return op.do(x, x.s.o.Open())
 }
 
+// healthTime is how long what is behind the server may take to say that it is there.
+const healthTime = 5 * time.Second
+
 // health says whether it makes sense to send requests here.
 func (x *exchange) health() error {
 	if x.r.Method != http.MethodGet && x.r.Method != http.MethodHead {
@@ -192,6 +202,14 @@ func (x *exchange) health() error {
 	}
 	if x.s.stopping.Load() {
 		return wire.Errorf(wire.Busy, "the server is being stopped")
+	}
+	if check := x.s.o.Healthy; check != nil {
+		ctx, cancel := context.WithTimeout(x.r.Context(), healthTime)
+		defer cancel()
+		if err := check(ctx); err != nil {
+			x.s.o.Log.Warn("the store is not well", "err", err)
+			return wire.Errorf(wire.Busy, "what is behind this server does not answer")
+		}
 	}
 	return x.text("ok\n")
 }

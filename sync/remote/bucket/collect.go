@@ -11,6 +11,7 @@ import (
 	"github.com/cache-tool/cache-tool/objects"
 	"github.com/cache-tool/cache-tool/objects/reach"
 	"github.com/cache-tool/cache-tool/refs"
+	"github.com/cache-tool/cache-tool/sync/remote"
 )
 
 // CollectOptions say what is no longer needed.
@@ -104,8 +105,17 @@ func (r *Remote) Collect(ctx context.Context, o CollectOptions) (Collected, erro
 	if err := c.run(ctx); err != nil || o.DryRun {
 		return c.done, err
 	}
-	return c.done, c.sweep(ctx)
+	if err := c.sweep(ctx); err != nil {
+		return c.done, err
+	}
+	if t, ok := r.b.(remote.Tidier); ok {
+		return c.done, t.Tidy(ctx, max(o.Grace, abandoned))
+	}
+	return c.done, nil
 }
+
+// abandoned is how long a file may take to be put, at most.
+const abandoned = 24 * time.Hour
 
 // A collection is one Collect.
 type collection struct {

@@ -1,7 +1,6 @@
 package httpremote
 
 import (
-	"cmp"
 	"crypto/tls"
 	"errors"
 	"fmt"
@@ -13,6 +12,7 @@ import (
 	"time"
 
 	"github.com/cache-tool/cache-tool/sync/auth"
+	"github.com/cache-tool/cache-tool/sync/remote/attempt"
 )
 
 // Options of a conversation. The zero Options work.
@@ -44,6 +44,10 @@ type Options struct {
 	Wrap func(http.RoundTripper) http.RoundTripper
 }
 
+func (o Options) bounds() attempt.Options {
+	return attempt.Options{Patience: o.Patience, Tries: o.Tries, Pause: o.Pause}
+}
+
 // TokenVariable is the environment variable with a token.
 const TokenVariable = "CACHE_TOOL_TOKEN"
 
@@ -65,9 +69,8 @@ func Open(rawURL string, o Options) (*Remote, error) {
 			return nil, fmt.Errorf("server: %s: %w", u, err)
 		}
 	}
-	o.Patience = cmp.Or(o.Patience, time.Minute)
-	o.Tries = cmp.Or(o.Tries, 5)
-	o.Pause = cmp.Or(o.Pause, 200*time.Millisecond)
+	bounds := o.bounds().OrDefault()
+	o.Patience, o.Tries, o.Pause = bounds.Patience, bounds.Tries, bounds.Pause
 	return &Remote{base: strings.TrimRight(u.String(), "/"), http: client(u, o), o: o}, nil
 }
 

@@ -6,21 +6,16 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"math/rand/v2"
 	"net"
 	"net/http"
-	"net/http/httptrace"
-	"net/textproto"
-	"net/url"
-	"strconv"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/cache-tool/cache-tool/objects/pack"
 	"github.com/cache-tool/cache-tool/refs"
 	"github.com/cache-tool/cache-tool/sync/auth"
 	"github.com/cache-tool/cache-tool/sync/remote"
+	"github.com/cache-tool/cache-tool/sync/remote/attempt"
 	"github.com/cache-tool/cache-tool/sync/wire"
 )
 
@@ -72,7 +67,7 @@ func (r *Remote) failed(operation string, err error) error {
 func transient(err error) bool {
 	var status *StatusError
 	if !errors.As(err, &status) {
-		return !errors.Is(err, auth.ErrUnencrypted) && !errors.Is(err, ErrNoServer) && !isTLS(err)
+		return !errors.Is(err, auth.ErrUnencrypted) && !errors.Is(err, ErrNoServer) && !attempt.IsTLS(err)
 	}
 	switch status.Code {
 	case http.StatusRequestTimeout, http.StatusTooEarly, http.StatusTooManyRequests,
@@ -93,22 +88,8 @@ func mayBeDone(err error) bool {
 	return !errors.As(err, &known) || known.Code == wire.Internal
 }
 
-// isTLS reports whether the certificates are wrong: that does not pass.
-func isTLS(err error) bool {
-	return strings.Contains(err.Error(), "x509: ") || strings.Contains(err.Error(), "tls: ")
-}
-
 // ErrNoServer says that something else is at the URL.
 var ErrNoServer = errors.New("no cache-tool server answers there")
-
-var (
-	// Why the watchdog bites: nothing came, or went, for too long; or too little.
-	errSilent = remote.Unreachable(errors.New("the server is silent"))
-	errSlow   = remote.Unreachable(errors.New("the server is too slow"))
-
-	// errHungUp is the end of a connection where an answer should begin.
-	errHungUp = fmt.Errorf("the server hangs up: %w", io.EOF)
-)
 
 // ask sends a message and parses the answer, which has at most so many bytes. One
 // that makes no sense was changed on its way, and is asked for again.
@@ -168,7 +149,7 @@ func (r *Remote) finish(ctx context.Context, operation string, b body) error {
 	if err != nil {
 		return err
 	}
-	drop(resp)
+	attempt.Drop(resp)
 	return nil
 }
 
@@ -177,54 +158,25 @@ func (r *Remote) again(ctx context.Context, try func() error) error {
 	for a := r.attempts(); ; {
 		err := try()
 		// What we sent is sound. If it was not when it arrived, it is sent once more.
-		changed := errors.Is(err, pack.ErrBadPack) && a.failed == 0
+		changed := errors.Is(err, pack.ErrBadPack) && a.Failed == 0
 		if err == nil || !transient(err) && !changed || ctx.Err() != nil {
 			return err
 		}
-		if err := a.rest(ctx, err); err != nil {
+		if err := rest(ctx, a, err); err != nil {
 			return err
 		}
 	}
 }
 
-// drop reads what is left of a short body, so that the connection can be used
-// again.
-func drop(body io.ReadCloser) {
-	io.Copy(io.Discard, io.LimitReader(body, 64<<10))
-	body.Close()
-}
+func (r *Remote) attempts() *attempt.Attempts { return attempt.Begin(r.o.bounds()) }
 
-// attempts are those to get something done.
-type attempts struct {
-	o      *Options
-	begun  time.Time
-	failed int
-}
-
-func (r *Remote) attempts() *attempts { return &attempts{o: &r.o, begun: time.Now()} }
-
-// rest waits before another attempt, longer each time and as long as the server
-// says; never as long as others do. If there were enough of them, or they took too
-// long, that is its error.
-func (a *attempts) rest(ctx context.Context, cause error) error {
-	a.failed++
-	if a.failed >= a.o.Tries || time.Since(a.begun) > 2*a.o.Patience {
-		return remote.Unreachable(cause)
-	}
-	wait := min(30*time.Second, a.o.Pause<<min(a.failed-1, 10))
-	wait = wait/2 + rand.N(wait)
+// rest waits before another attempt, as long as the server says.
+func rest(ctx context.Context, a *attempt.Attempts, cause error) error {
 	var status *StatusError
 	if errors.As(cause, &status) {
-		wait = max(wait, min(status.Wait, a.o.Patience))
+		return a.Rest(ctx, cause, status.Wait)
 	}
-	timer := time.NewTimer(wait)
-	defer timer.Stop()
-	select {
-	case <-ctx.Done():
-		return fmt.Errorf("%w, after: %w", ctx.Err(), cause)
-	case <-timer.C:
-		return nil
-	}
+	return a.Rest(ctx, cause, 0)
 }
 
 // bigBody is from where on the server is asked before it is sent all of it.
@@ -236,52 +188,30 @@ func (r *Remote) once(ctx context.Context, operation string, b body) (io.ReadClo
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
-	watch, ctx := newWatchdog(ctx, r.o.Patience)
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, r.base+wire.Path(operation), nil)
 	if err != nil {
-		watch.stop()
 		return nil, err
 	}
 	req.Header.Set("User-Agent", "cache-tool")
 	req.Header.Set("Content-Type", wire.ContentType)
-	if b.size > 0 {
-		req.GetBody = func() (io.ReadCloser, error) {
-			return io.NopCloser(&sent{io.NewSectionReader(b, 0, b.size), watch}), nil
-		}
-		req.Body, _ = req.GetBody()
-		req.ContentLength = b.size
-	} else {
-		req.Body = http.NoBody
-	}
 	if b.size > bigBody {
 		req.Header.Set("Expect", "100-continue")
 	}
-	resp, err := r.http.Do(req)
+	resp, err := attempt.Do(r.http, req, b, b.size, r.o.Patience)
 	if err != nil {
-		var where *url.Error
-		if errors.As(err, &where) {
-			err = where.Err // we say ourselves where
-		}
-		if err == io.EOF {
-			err = errHungUp
-		}
-		err = watch.cause(ctx, err)
-		watch.stop()
-		return nil, err
+		return nil, err // we say ourselves where
 	}
-	watch.rest(0)
-	body := &watchedBody{resp.Body, watch, ctx}
 	if resp.StatusCode != http.StatusOK || resp.Header.Get("Content-Type") != wire.ContentType {
-		defer drop(body)
-		return nil, statusError(resp, body)
+		defer attempt.Drop(resp.Body)
+		return nil, statusError(resp, resp.Body)
 	}
-	return body, nil
+	return resp.Body, nil
 }
 
 // statusError says what an answer means. Where it is not from a server of ours it
 // is from something that stands in its place, or in between.
 func statusError(resp *http.Response, body io.Reader) error {
-	e := &StatusError{Code: resp.StatusCode, Wait: retryAfter(resp.Header.Get("Retry-After"))}
+	e := &StatusError{Code: resp.StatusCode, Wait: attempt.RetryAfter(resp.Header.Get("Retry-After"))}
 	data, _ := io.ReadAll(io.LimitReader(body, wire.MaxError))
 	if resp.Header.Get("Content-Type") == wire.ErrorType {
 		if err, ok := wire.ParseError(data); ok {
@@ -296,133 +226,4 @@ func statusError(resp *http.Response, body io.Reader) error {
 		e.Err = fmt.Errorf("%w: it sends us to %.200q", ErrNoServer, resp.Header.Get("Location"))
 	}
 	return e
-}
-
-// retryAfter reads the header of that name: seconds, or a date.
-func retryAfter(s string) time.Duration {
-	if seconds, err := strconv.Atoi(s); err == nil {
-		return time.Duration(min(max(seconds, 0), 3600)) * time.Second
-	}
-	if at, err := http.ParseTime(s); err == nil {
-		return max(0, time.Until(at))
-	}
-	return 0
-}
-
-// A watchdog ends a request in which nothing moves for too long, or so little that
-// it would never end. It counts while we wait for the other side, and not while we
-// are busy ourselves.
-type watchdog struct {
-	timer    *time.Timer
-	patience time.Duration
-	cancel   context.CancelCauseFunc
-
-	mu     sync.Mutex
-	waits  time.Time     // guarded by mu; since when
-	waited time.Duration // guarded by mu; before that
-	moved  int64         // guarded by mu; bytes
-}
-
-// minPace is how many bytes must move in a second, on average, once a request has
-// lasted for some time.
-const minPace = 1 << 10
-
-func newWatchdog(ctx context.Context, patience time.Duration) (*watchdog, context.Context) {
-	ctx, cancel := context.WithCancelCause(ctx)
-	w := &watchdog{patience: patience, cancel: cancel, waits: time.Now()}
-	w.timer = time.AfterFunc(patience, w.bite)
-	// A server that is still looking says so.
-	return w, httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{
-		Got1xxResponse: func(int, textproto.MIMEHeader) error {
-			w.restart()
-			return nil
-		},
-	})
-}
-
-// restart says that what counts begins now.
-func (w *watchdog) restart() {
-	w.mu.Lock()
-	w.waits, w.waited, w.moved = time.Now(), 0, 0
-	w.mu.Unlock()
-	w.wait()
-}
-
-func (w *watchdog) bite() {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	cause := fmt.Errorf("%w for %v", errSilent, w.patience)
-	if now := time.Since(w.waits); now < w.patience {
-		cause = fmt.Errorf("%w: %d bytes in %v", errSlow, w.moved, (w.waited + now).Round(time.Second))
-	}
-	w.cancel(cause)
-}
-
-// wait says that we wait for the other side from now on.
-func (w *watchdog) wait() {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	w.waits = time.Now()
-	left := 5*w.patience + time.Duration(w.moved/minPace)*time.Second - w.waited
-	w.timer.Reset(max(0, min(w.patience, left)))
-}
-
-// rest says that it is our turn: n bytes have moved.
-func (w *watchdog) rest(n int) {
-	w.timer.Stop()
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	w.waited, w.moved = w.waited+time.Since(w.waits), w.moved+int64(n)
-}
-
-func (w *watchdog) stop() {
-	w.timer.Stop()
-	w.cancel(nil)
-}
-
-// cause says why a request ended early, if it was the watchdog.
-func (w *watchdog) cause(ctx context.Context, err error) error {
-	if cause := context.Cause(ctx); errors.Is(cause, remote.ErrUnreachable) {
-		return cause
-	}
-	return err
-}
-
-// sent is a body that is being sent: the other side has taken what was read of it
-// before.
-type sent struct {
-	io.Reader
-	watch *watchdog
-}
-
-func (r *sent) Read(p []byte) (int, error) {
-	n, err := r.Reader.Read(p)
-	if n > 0 {
-		r.watch.rest(n)
-		r.watch.wait()
-	}
-	return n, err
-}
-
-// watchedBody is the body of an answer. Closing it ends the request.
-type watchedBody struct {
-	io.ReadCloser
-	watch *watchdog
-	ctx   context.Context
-}
-
-func (b *watchedBody) Read(p []byte) (int, error) {
-	b.watch.wait()
-	n, err := b.ReadCloser.Read(p)
-	b.watch.rest(n)
-	if err != nil && err != io.EOF {
-		err = b.watch.cause(b.ctx, err)
-	}
-	return n, err
-}
-
-func (b *watchedBody) Close() error {
-	err := b.ReadCloser.Close()
-	b.watch.stop()
-	return err
 }

@@ -42,7 +42,7 @@ func (r *Remote) move(ctx context.Context, updates []refs.Update, cut []objects.
 		if conflict || ctx.Err() != nil {
 			return err
 		}
-		if err := a.rest(ctx, err); err != nil {
+		if err := rest(ctx, a, err); err != nil {
 			return err
 		}
 	}

@@ -103,6 +103,9 @@ func (w *pathWalk) below(ctx context.Context) error {
 	for len(w.trees) > 0 && w.left > 0 {
 		level := w.trees
 		w.trees = nil
+		if err := w.r.db.Prefetch(ctx, level); err != nil {
+			return err
+		}
 		for _, id := range level {
 			if w.left <= 0 {
 				break
@@ -115,6 +118,9 @@ func (w *pathWalk) below(ctx context.Context) error {
 				w.later(e)
 			}
 		}
+	}
+	if err := w.r.db.Prefetch(ctx, w.blobs); err != nil {
+		return err
 	}
 	for _, id := range w.blobs {
 		if w.left <= 0 {

@@ -159,6 +159,9 @@ func (r *Remote) extent(ctx context.Context, q remote.Request, have map[objects.
 	}
 	// Who has nothing has none of the chunks either: it need not ask for them, and
 	// what shares their blocks travels with them.
+	if err := r.db.Prefetch(ctx, ids); err != nil {
+		return nil, err
+	}
 	var chunks []objects.ID
 	seen := map[objects.ID]bool{}
 	err = r.db.Chunks(ctx, ids, func(_, chunk objects.ID) error {
@@ -173,6 +176,10 @@ func (r *Remote) extent(ctx context.Context, q remote.Request, have map[objects.
 
 // send returns a pack with the objects that ids name.
 func (r *Remote) send(ctx context.Context, ids []objects.ID, o odb.ParcelOptions) (io.ReadCloser, error) {
+	// What was promised to this store comes at once, and not one by one.
+	if err := r.db.Prefetch(ctx, ids); err != nil {
+		return nil, err
+	}
 	parcels, err := r.db.Parcels(ctx, ids, o)
 	if err != nil {
 		return nil, err

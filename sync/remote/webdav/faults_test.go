@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"crypto/tls"
 	"errors"
-	"fmt"
 	"io"
 	"log"
 	"math/rand/v2"
@@ -19,88 +18,12 @@ import (
 	"time"
 
 	"github.com/cache-tool/cache-tool/internal/test"
-	"github.com/cache-tool/cache-tool/objects"
-	"github.com/cache-tool/cache-tool/refs"
 	"github.com/cache-tool/cache-tool/sync/auth"
 	"github.com/cache-tool/cache-tool/sync/remote"
-	"github.com/cache-tool/cache-tool/sync/remote/bucket"
 	"github.com/cache-tool/cache-tool/sync/remote/remotetest"
 	"github.com/cache-tool/cache-tool/sync/remote/webdav"
 	"github.com/cache-tool/cache-tool/sync/remote/webdav/davtest"
 )
-
-// roundTripper is a network that somebody has thought up.
-type roundTripper func(*http.Request) (*http.Response, error)
-
-func (f roundTripper) RoundTrip(req *http.Request) (*http.Response, error) { return f(req) }
-
-func answer(req *http.Request, code int, header ...string) *http.Response {
-	rec := httptest.NewRecorder()
-	for i := 0; i < len(header); i += 2 {
-		rec.Header().Set(header[i], header[i+1])
-	}
-	rec.WriteHeader(code)
-	resp := rec.Result()
-	resp.Request = req
-	return resp
-}
-
-// drain ends a request that goes nowhere.
-func drain(req *http.Request) {
-	if req.Body != nil {
-		io.Copy(io.Discard, req.Body)
-		req.Body.Close()
-	}
-}
-
-// faults are what can befall a request, each in two forms: before the server
-// has done what was asked, and after.
-var faults = map[string]func(req *http.Request, next http.RoundTripper) (*http.Response, error){
-	"reset": func(req *http.Request, next http.RoundTripper) (*http.Response, error) {
-		drain(req)
-		return nil, syscall.ECONNRESET
-	},
-	"reset, done": func(req *http.Request, next http.RoundTripper) (*http.Response, error) {
-		if resp, err := next.RoundTrip(req); err == nil {
-			resp.Body.Close()
-		}
-		return nil, syscall.ECONNRESET
-	},
-	"500": func(req *http.Request, next http.RoundTripper) (*http.Response, error) {
-		drain(req)
-		return answer(req, 500), nil
-	},
-	"500, done": func(req *http.Request, next http.RoundTripper) (*http.Response, error) {
-		if resp, err := next.RoundTrip(req); err == nil {
-			resp.Body.Close()
-		}
-		return answer(req, 500), nil
-	},
-	"503": func(req *http.Request, next http.RoundTripper) (*http.Response, error) {
-		drain(req)
-		return answer(req, 503, "Retry-After", "0"), nil
-	},
-	"503, done": func(req *http.Request, next http.RoundTripper) (*http.Response, error) {
-		if resp, err := next.RoundTrip(req); err == nil {
-			resp.Body.Close()
-		}
-		return answer(req, 503), nil
-	},
-	"cut": func(req *http.Request, next http.RoundTripper) (*http.Response, error) {
-		resp, err := next.RoundTrip(req)
-		if err == nil {
-			resp.Body = struct {
-				io.Reader
-				io.Closer
-			}{io.MultiReader(io.LimitReader(resp.Body, 20), broken{}), resp.Body}
-		}
-		return resp, err
-	},
-}
-
-type broken struct{}
-
-func (broken) Read([]byte) (int, error) { return 0, syscall.ECONNRESET }
 
 // TestEveryRequestFails lets the first request of each method and kind fail, in
 // each way: everything comes right by itself.
@@ -112,44 +35,13 @@ func TestEveryRequestFails(t *testing.T) {
 		t.Run(s.Name, func(t *testing.T) {
 			t.Parallel()
 			url := s.Start(t).URL
-			for name, fault := range faults {
-				t.Run(name, func(t *testing.T) { testEveryRequest(t, davtest.NewBucket(url), fault) })
-			}
-		})
-	}
-}
-
-func testEveryRequest(t *testing.T, url string, fault func(*http.Request, http.RoundTripper) (*http.Response, error)) {
-	for at := 1; ; at++ {
-		n, hit := 0, false
-		var mu sync.Mutex
-		b := open(t, fmt.Sprint(url, at), webdav.Options{Pause: time.Millisecond, Wrap: func(next http.RoundTripper) http.RoundTripper {
-			return roundTripper(func(req *http.Request) (*http.Response, error) {
-				mu.Lock()
-				n++
-				now := n == at
-				hit = hit || now
-				mu.Unlock()
-				if now {
-					return fault(req, next)
+			remotetest.RunEveryRequestFails(t, func(t *testing.T) func(remotetest.Network) remote.Bucket {
+				at := davtest.NewBucket(url)
+				return func(wrap remotetest.Network) remote.Bucket {
+					return open(t, at, webdav.Options{Pause: time.Millisecond, Wrap: wrap})
 				}
-				return next.RoundTrip(req)
 			})
-		}})
-		r := bucket.Open(b)
-		a := remotetest.Blob(strings.Repeat("a", 1000))
-		remotetest.Upload(t, r, a)
-		var old objects.ID
-		for range 2 {
-			if err := r.Update(t.Context(), refs.Update{Name: "refs/tags/a", Old: old, New: a.ID()}); err != nil {
-				t.Errorf("fault at request %d: Update: %v", at, err)
-			}
-			old = a.ID()
-		}
-		remotetest.WantFetched(t, bucket.Open(b), a)
-		if !hit || t.Failed() {
-			return
-		}
+		})
 	}
 }
 
@@ -161,59 +53,10 @@ func TestRaceWithFaults(t *testing.T) {
 			t.Parallel()
 			url := s.Start(t).URL
 			at := davtest.NewBucket(url)
-			flaky := webdav.Options{Pause: time.Millisecond, Wrap: func(next http.RoundTripper) http.RoundTripper {
-				return roundTripper(func(req *http.Request) (*http.Response, error) {
-					if rand.IntN(10) == 0 {
-						for _, fault := range faults { // any of them
-							return fault(req, next)
-						}
-					}
-					return next.RoundTrip(req)
-				})
-			}}
-			raceWithFaults(t, func() remote.Bucket { return open(t, at, flaky) }, open(t, at, webdav.Options{}))
+			flaky := webdav.Options{Pause: time.Millisecond, Wrap: remotetest.Flaky}
+			remotetest.RaceWithFaults(t, func() remote.Bucket { return open(t, at, flaky) }, open(t, at, webdav.Options{}))
 		})
 	}
-}
-
-func raceWithFaults(t *testing.T, flaky func() remote.Bucket, good remote.Bucket) {
-	var mu sync.Mutex
-	var there []remotetest.Item
-	var wg sync.WaitGroup
-	for i := range 4 {
-		wg.Go(func() {
-			name := refs.Branch(fmt.Sprint(i))
-			for j := range test.Count(t, 100) {
-				r := bucket.Open(flaky())
-				blob := remotetest.Blob(fmt.Sprint(i, j))
-				p := remotetest.Pack(t, []remotetest.Item{blob})
-				if err := r.Upload(t.Context(), bytes.NewReader(p), int64(len(p))); err != nil {
-					continue
-				}
-				mu.Lock()
-				there = append(there, blob)
-				mu.Unlock()
-				var old objects.ID
-				for ref, err := range bucket.Open(good).Refs(t.Context(), string(name)) {
-					if err != nil {
-						t.Error(err)
-					}
-					old = ref.ID
-				}
-				err := r.Update(t.Context(), refs.Update{Name: name, Old: old, New: blob.ID()})
-				for ref := range bucket.Open(good).Refs(t.Context(), string(name)) {
-					if ref.ID != blob.ID() && (err == nil || ref.ID != old) {
-						t.Errorf("%s is at %s after %v", name, ref.ID.Short(), err)
-					}
-				}
-			}
-		})
-	}
-	wg.Wait()
-	if len(there) == 0 {
-		t.Error("nothing went through")
-	}
-	remotetest.WantFetched(t, bucket.Open(good), there...)
 }
 
 // TestKilled kills the server again and again while clients push.
@@ -239,7 +82,7 @@ func TestKilled(t *testing.T) {
 				}
 			})
 			patient := open(t, at, webdav.Options{Tries: 12, Pause: 20 * time.Millisecond})
-			raceWithFaults(t, func() remote.Bucket { return open(t, at, webdav.Options{}) }, patient)
+			remotetest.RaceWithFaults(t, func() remote.Bucket { return open(t, at, webdav.Options{}) }, patient)
 			close(done)
 			killer.Wait()
 		})

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/cache-tool/cache-tool/sync/remote"
+	"github.com/cache-tool/cache-tool/sync/remote/attempt"
 )
 
 // multistatus is what PROPFIND answers. Elements are known by their names,
@@ -61,7 +62,7 @@ func (b *Bucket) propfind(ctx context.Context, dir string) ([]remote.Info, error
 			return nil, err
 		}
 		if resp.StatusCode != http.StatusMultiStatus {
-			drop(resp)
+			attempt.Drop(resp.Body)
 			return nil, fmt.Errorf("PROPFIND %s: %s: %w", b.at(dir), resp.Status, ErrNoServer)
 		}
 		all, err := parseListing(resp.Body)
@@ -73,7 +74,7 @@ func (b *Bucket) propfind(ctx context.Context, dir string) ([]remote.Info, error
 		if ctx.Err() != nil || errors.Is(err, remote.ErrUnreachable) {
 			return nil, err
 		}
-		if err := a.rest(ctx, err); err != nil {
+		if err := rest(ctx, a, err); err != nil {
 			return nil, err
 		}
 	}
@@ -179,7 +180,7 @@ func (b *Bucket) Swap(ctx context.Context, old, next remote.Root) error {
 		if !transient(err) && !errors.Is(err, remote.ErrNotFound) {
 			return err
 		}
-		if err := a.rest(ctx, err); err != nil {
+		if err := rest(ctx, a, err); err != nil {
 			return err
 		}
 	}

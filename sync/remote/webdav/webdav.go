@@ -31,6 +31,7 @@ import (
 
 	"github.com/cache-tool/cache-tool/sync/auth"
 	"github.com/cache-tool/cache-tool/sync/remote"
+	"github.com/cache-tool/cache-tool/sync/remote/attempt"
 )
 
 // Options of a bucket. The zero Options work.
@@ -58,6 +59,10 @@ type Options struct {
 
 	// Wrap, if not nil, makes a faulty network of a good one, for tests.
 	Wrap func(http.RoundTripper) http.RoundTripper
+}
+
+func (o Options) bounds() attempt.Options {
+	return attempt.Options{Patience: o.Patience, Tries: o.Tries, Pause: o.Pause}
 }
 
 // A Bucket is a remote.Bucket on a WebDAV server.
@@ -100,15 +105,9 @@ func Open(rawURL string, o Options) (*Bucket, error) {
 			return nil, fmt.Errorf("webdav: %s: %w", u, err)
 		}
 	}
-	o.Patience, o.Tries, o.Pause = or(o.Patience, time.Minute), or(o.Tries, 5), or(o.Pause, 200*time.Millisecond)
+	bounds := o.bounds().OrDefault()
+	o.Patience, o.Tries, o.Pause = bounds.Patience, bounds.Tries, bounds.Pause
 	return &Bucket{base: u, http: client(u, o), o: o, made: map[string]bool{}}, nil
-}
-
-func or[T comparable](v, otherwise T) T {
-	if v == *new(T) {
-		return otherwise
-	}
-	return v
 }
 
 // credentials are those in the URL, completed by what ~/.netrc says.
@@ -265,7 +264,7 @@ func (b *Bucket) Put(ctx context.Context, name string, body io.ReaderAt, size in
 			b.tidy(ctx, tmp)
 			return err
 		}
-		if err := a.rest(ctx, err); err != nil {
+		if err := rest(ctx, a, err); err != nil {
 			b.tidy(ctx, tmp)
 			return err
 		}
