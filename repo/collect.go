@@ -292,7 +292,7 @@ func (r *Repo) upstream(ctx context.Context) string {
 		}
 	}
 	for _, name := range names {
-		if name == "" || r.Config.get("remote."+name+".url") == "" {
+		if at := r.Config.get("remote." + name + ".url"); name == "" || at == "" || !ServesObjects(at) {
 			continue
 		}
 		for range r.Refs.All(ctx, "refs/remotes/"+name+"/") {

@@ -55,6 +55,7 @@ func Settings() []Setting {
 		{"remote.*.insecure", "false", "whether passwords and tokens may go to the server unencrypted", checkBool},
 		{"remote.*.keyFile", "", "a file with the key of our certificate (PEM)", checkLine},
 		{"remote.*.lazy", "false", "whether what is not here is fetched from the remote when it is needed", checkBool},
+		{"remote.*.maxBlob", "95MiB", "how big a blob may be on a Git server: what is bigger is kept there in pieces", checkBlobSize},
 		{"remote.*.timeout", "60", "how many seconds a server may be silent", checkSeconds},
 		{"remote.*.url", "", "where the remote is", checkLine},
 		{"stage.limit", "4096", "how many staged entries `run` lets gather before it commits them", checkCount},
@@ -94,6 +95,13 @@ func checkAge(value string) error {
 func checkSize(value string) error {
 	_, err := gc.ParseSize(value)
 	return err
+}
+
+func checkBlobSize(value string) error {
+	if n, err := gc.ParseSize(value); err != nil || n < 1<<10 {
+		return errors.New("not a size of 1 KiB or more, such as 50MB")
+	}
+	return nil
 }
 
 func checkPatterns(value string) error {

@@ -49,6 +49,7 @@ var mayImport = map[string][]string{
 	"sync/remote/bucket":     {"internal/durable", "internal/uses", "objects", "objects/pack", "objects/reach", "refs", "sync/remote", xsync},
 	"sync/remote/dir":        {"internal/durable", "sync/remote"},
 	"sync/remote/webdav":     {"sync/auth", "sync/remote"},
+	"sync/remote/gitbridge":  {"internal/durable", "objects", "objects/chunk", "objects/gitpack", "objects/odb", "objects/reach", "refs", "sync/auth", "sync/remote", "sync/remote/peer", goGit, sha1cd, xsys},
 	"sync/remote/httpremote": {"internal/uses", "objects", "objects/pack", "refs", "sync/auth", "sync/remote", "sync/wire"},
 	"sync/remote":            {"internal/uses", "objects", "refs"},
 	"sync/server":            {"objects", "objects/pack", "objects/reach", "refs", "sync/auth", "sync/remote", "sync/wire", xsync},
@@ -80,6 +81,7 @@ const (
 	blake3     = "github.com/zeebo/blake3"
 	goGit      = "github.com/go-git/go-git/v5"
 	goBilly    = "github.com/go-git/go-billy/v5"
+	sha1cd     = "github.com/pjbgf/sha1cd" // SHA-1 that knows objects which are made to collide
 	xsync      = "golang.org/x/sync"
 	xsys       = "golang.org/x/sys"
 )

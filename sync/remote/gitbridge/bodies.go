@@ -10,9 +10,9 @@ import (
 	"github.com/cache-tool/cache-tool/objects"
 )
 
-// errForeign says that the server has something that no push of ours has made, and that
+// ErrForeign says that the server has something that no push of ours has made, and that
 // a cache cannot keep.
-var errForeign = errors.New("no object that a cache can keep")
+var ErrForeign = errors.New("no object that a cache can keep")
 
 // appendEntry appends an entry to the body of a tree of the server.
 func appendEntry(dst []byte, m objects.Mode, name string, at oid) []byte {
@@ -24,7 +24,7 @@ func appendEntry(dst []byte, m objects.Mode, name string, at oid) []byte {
 func cutEntry(body []byte) (m objects.Mode, name string, at oid, rest []byte, err error) {
 	mode, rest, ok := bytes.Cut(body, []byte{' '})
 	if !ok {
-		return 0, "", oid{}, nil, fmt.Errorf("%w: a malformed tree", errForeign)
+		return 0, "", oid{}, nil, fmt.Errorf("%w: a malformed tree", ErrForeign)
 	}
 	switch string(mode) {
 	case "100644":
@@ -36,14 +36,14 @@ func cutEntry(body []byte) (m objects.Mode, name string, at oid, rest []byte, er
 	case "40000":
 		m = objects.ModeDir
 	default:
-		return 0, "", oid{}, nil, fmt.Errorf("%w: an entry of mode %.10q in a tree", errForeign, mode)
+		return 0, "", oid{}, nil, fmt.Errorf("%w: an entry of mode %.10q in a tree", ErrForeign, mode)
 	}
 	raw, rest, ok := bytes.Cut(rest, []byte{0})
 	if !ok || len(rest) < len(at) {
-		return 0, "", oid{}, nil, fmt.Errorf("%w: a malformed tree", errForeign)
+		return 0, "", oid{}, nil, fmt.Errorf("%w: a malformed tree", ErrForeign)
 	}
 	if err := objects.CheckName(string(raw)); err != nil {
-		return 0, "", oid{}, nil, fmt.Errorf("%w: %w in a tree", errForeign, err)
+		return 0, "", oid{}, nil, fmt.Errorf("%w: %w in a tree", ErrForeign, err)
 	}
 	copy(at[:], rest)
 	return m, string(raw), at, rest[len(at):], nil
@@ -121,7 +121,7 @@ func takeCut(rest []byte) (plain []byte, parents []objects.ID, err error) {
 		digits, ok := bytes.CutPrefix(line, []byte(cutHeader))
 		id, err := objects.ParseID(string(digits))
 		if !ok || err != nil || hex.EncodeToString(id[:]) != string(digits) {
-			return nil, nil, fmt.Errorf("%w: a malformed commit", errForeign)
+			return nil, nil, fmt.Errorf("%w: a malformed commit", ErrForeign)
 		}
 		parents = append(parents, id)
 	}

@@ -78,7 +78,7 @@ func readAdvert(r io.Reader, s service) (*advert, error) {
 		if first {
 			text, caps, _ := bytes.Cut(line, []byte{0})
 			if err := a.caps.Decode(caps); err != nil {
-				return nil, fmt.Errorf("%w: %w", errNoGit, err)
+				return nil, fmt.Errorf("%w: %w", ErrNoServer, err)
 			}
 			if format := a.caps.Get("object-format"); len(format) > 0 && format[0] != "sha1" {
 				return nil, fmt.Errorf("the repository there has ids of %s, and not of SHA-1", format[0])
@@ -91,17 +91,17 @@ func readAdvert(r io.Reader, s service) (*advert, error) {
 		}
 		at, err := parseOID(digits)
 		if !ok || err != nil {
-			return nil, fmt.Errorf("%w: it says %.80q", errNoGit, line)
+			return nil, fmt.Errorf("%w: it says %.80q", ErrNoServer, line)
 		}
 		if !at.isZero() && !strings.HasSuffix(name, "^{}") {
 			a.refs[name] = at
 		}
 	}
-	return nil, errors.Join(errNoGit, lines.Err())
+	return nil, errors.Join(ErrNoServer, lines.Err())
 }
 
-// errNoGit says that no Git server answers.
-var errNoGit = errors.New("what answers there is no Git server")
+// ErrNoServer says that no Git server answers.
+var ErrNoServer = errors.New("what answers there is no Git server")
 
 // has reports whether the server can do something.
 func (a *advert) has(c capability.Capability) bool { return a.caps.Supports(c) }
@@ -156,7 +156,7 @@ func fetch(ctx context.Context, c conversation, a *advert, wants, haves []oid, o
 		return noAnswer(lines.Err())
 	}
 	if line := lines.Bytes(); !bytes.HasPrefix(line, []byte("ACK ")) && !bytes.HasPrefix(line, []byte("NAK")) {
-		return fmt.Errorf("%w: it says %.80q", errNoGit, line)
+		return fmt.Errorf("%w: it says %.80q", ErrNoServer, line)
 	}
 	_, err = io.Copy(out, demux(a, answer))
 	return err
@@ -279,7 +279,7 @@ func report(r io.Reader, commands []command) error {
 			reasons = append(reasons, printable(name+": "+why))
 		case word == "option":
 		default:
-			return fmt.Errorf("%w: it says %.80q", errNoGit, line)
+			return fmt.Errorf("%w: it says %.80q", ErrNoServer, line)
 		}
 	}
 	if len(reasons) > 0 {

@@ -421,26 +421,17 @@ func (r *Remote) bring(ctx context.Context, c conversation, a *advert, wants, ha
 	return w.run(ctx, wants)
 }
 
-// Missing returns those of ids that the server is not known to have, nor the spool.
+// Missing returns those of ids that the spool lacks. A server cannot be asked: what its
+// refs do not lead to is missing, and about nothing else a push asks. So of a repository,
+// which is pushed from without the spool, all are missing.
 func (r *Remote) Missing(ctx context.Context, ids []objects.ID) ([]objects.ID, error) {
-	if err := ctx.Err(); err != nil {
+	if err := ctx.Err(); err != nil || r.o.DB != nil {
+		return ids, err
+	}
+	if err := r.use(ctx); err != nil {
 		return nil, err
 	}
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if err := r.begin(ctx); err != nil {
-		return nil, err
-	}
-	if r.o.DB == nil {
-		return r.spool.Missing(ctx, ids)
-	}
-	var missing []objects.ID
-	for _, id := range ids {
-		if _, ok := r.ids.git(id, commit, asTree, whole, form(objects.Tag), cutOff, pieces); !ok {
-			missing = append(missing, id)
-		}
-	}
-	return missing, nil
+	return r.spool.Missing(ctx, ids)
 }
 
 // Fetch returns a pack with what q asks for, from the spool. What is not there has been

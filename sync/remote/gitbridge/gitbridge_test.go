@@ -1,7 +1,6 @@
 package gitbridge_test
 
 import (
-	"strings"
 	"testing"
 
 	"github.com/cache-tool/cache-tool/internal/test"
@@ -32,11 +31,7 @@ func TestRemote(t *testing.T) {
 			remotetest.RunRemote(t, func(t *testing.T) func() remote.Remote {
 				dir, repo := test.Dir(t), bare(t)
 				url := s.url(t, repo)
-				t.Cleanup(func() {
-					if said := git(t, repo, "fsck", "--strict", "--full", "--no-dangling"); strings.TrimSpace(said) != "" && !strings.Contains(said, "notice: ") {
-						t.Errorf("git fsck: %s", said)
-					}
-				})
+				t.Cleanup(func() { clean(t, repo) })
 				return func() remote.Remote { return open(t, url, gitbridge.Options{Dir: dir}) }
 			})
 		})

@@ -159,7 +159,7 @@ func passes(err error) bool {
 func (s *httpServer) open(ctx context.Context, what service) (conversation, error) {
 	for try := 1; ; try++ {
 		c, err := s.openOnce(ctx, what)
-		if err == nil || ctx.Err() != nil || !passes(err) || errors.Is(err, errNoGit) {
+		if err == nil || ctx.Err() != nil || !passes(err) || errors.Is(err, ErrNoServer) {
 			return c, err
 		}
 		if try >= s.o.Tries {
@@ -194,7 +194,7 @@ func (s *httpServer) openOnce(ctx context.Context, what service) (conversation, 
 	if kind := resp.Header.Get("Content-Type"); kind != "application/x-"+string(what)+"-advertisement" {
 		resp.Body.Close()
 		w.stop()
-		return nil, fmt.Errorf("%s: %w: it answers with %.60q", s.shown(req), errNoGit, kind)
+		return nil, fmt.Errorf("%s: %w: it answers with %.60q", s.shown(req), ErrNoServer, kind)
 	}
 	return &httpConversation{s: s, what: what, ctx: ctx, w: w, resp: resp}, nil
 }
@@ -248,7 +248,7 @@ func (c *httpConversation) exchange(_ context.Context, r request) (io.ReadCloser
 	}
 	if kind := resp.Header.Get("Content-Type"); kind != "application/x-"+string(c.what)+"-result" {
 		resp.Body.Close()
-		return nil, fmt.Errorf("%s: %w: it answers with %.60q", c.s.shown(req), errNoGit, kind)
+		return nil, fmt.Errorf("%s: %w: it answers with %.60q", c.s.shown(req), ErrNoServer, kind)
 	}
 	return struct {
 		io.Reader

@@ -198,6 +198,25 @@ func (m *idMap) ours(at oid, forms ...form) (found row, ok bool) {
 	return found, ok
 }
 
+// withPiece returns the blobs that are known to have a piece.
+func (m *idMap) withPiece(at oid) (ids []objects.ID) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	take := func(r row) bool {
+		if r.as == piece {
+			ids = append(ids, r.id)
+		}
+		return true
+	}
+	for _, r := range m.in[at] {
+		take(r)
+	}
+	for _, t := range m.tables {
+		t.from(at, take)
+	}
+	return ids
+}
+
 // add adds a row. All that its object leads to must have been added before.
 func (m *idMap) add(ctx context.Context, id objects.ID, as form, at oid) error {
 	m.mu.Lock()

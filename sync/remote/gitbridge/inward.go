@@ -87,7 +87,7 @@ func (w *inward) entry(at oid, k objects.Kind) (int, error) {
 		return 0, fmt.Errorf("%s %s: %w", k, at, errLacks)
 	}
 	if is := w.in.entries[i].kind; is != k {
-		return 0, fmt.Errorf("%w: %s is a %s, and not a %s", errForeign, at, is, k)
+		return 0, fmt.Errorf("%w: %s is a %s, and not a %s", ErrForeign, at, is, k)
 	}
 	return i, nil
 }
@@ -110,7 +110,7 @@ func (w *inward) any(ctx context.Context, at oid) error {
 	case objects.Tree:
 		var r row
 		if r, err = w.tree(ctx, at, 0); err == nil && r.as != asTree {
-			err = fmt.Errorf("%w: a part of a blob stands where a tree should", errForeign)
+			err = fmt.Errorf("%w: a part of a blob stands where a tree should", ErrForeign)
 		}
 	case objects.Tag:
 		err = w.tag(ctx, at)
@@ -156,7 +156,7 @@ func (w *inward) tree(ctx context.Context, at oid, depth int) (row, error) {
 		return r, nil
 	}
 	if depth > maxDepth {
-		return row{}, fmt.Errorf("%w: trees are nested more than %d deep", errForeign, maxDepth)
+		return row{}, fmt.Errorf("%w: trees are nested more than %d deep", ErrForeign, maxDepth)
 	}
 	i, err := w.entry(at, objects.Tree)
 	if err != nil {
@@ -180,7 +180,7 @@ func (w *inward) tree(ctx context.Context, at oid, depth int) (row, error) {
 	}
 	ours := entries.Encode()
 	if _, err := objects.ParseTree(ours); err != nil {
-		return row{}, fmt.Errorf("%w: tree %s: %w", errForeign, at, err)
+		return row{}, fmt.Errorf("%w: tree %s: %w", ErrForeign, at, err)
 	}
 	id := objects.EmptyTree
 	if len(entries) > 0 {
@@ -203,13 +203,13 @@ func (w *inward) entries(ctx context.Context, body []byte, depth int) (objects.E
 		rest = after
 		there := objects.Entry{Mode: mode, Name: name}
 		if len(entries) > 0 && objects.CompareEntries(last, there) >= 0 {
-			return nil, fmt.Errorf("%w: entry %q is out of order", errForeign, name)
+			return nil, fmt.Errorf("%w: entry %q is out of order", ErrForeign, name)
 		}
 		last = there
 		e := there
 		var ok bool
 		if e.Name, ok = unescape(name); !ok {
-			return nil, fmt.Errorf("%w: the name %q is taken", errForeign, name)
+			return nil, fmt.Errorf("%w: the name %q is taken", ErrForeign, name)
 		}
 		var r row
 		if mode.IsDir() {
@@ -255,7 +255,7 @@ func (w *inward) pieces(ctx context.Context, at oid) (row, error) {
 		}
 		rest = after
 		if mode != objects.ModeFile || name != fmt.Sprintf("%08x", n) {
-			return row{}, fmt.Errorf("%w: tree %s is not one of pieces", errForeign, at)
+			return row{}, fmt.Errorf("%w: tree %s is not one of pieces", ErrForeign, at)
 		}
 		a.parts = append(a.parts, part)
 	}
@@ -305,7 +305,7 @@ func (a *assembly) gather(ctx context.Context) (size int64, err error) {
 	for _, part := range a.parts {
 		if i, ok := a.w.in.find(part); ok {
 			if a.w.in.entries[i].kind != objects.Blob {
-				return 0, fmt.Errorf("%w: %s is no piece", errForeign, part)
+				return 0, fmt.Errorf("%w: %s is no piece", ErrForeign, part)
 			}
 			size += a.w.in.entries[i].size
 			continue
@@ -421,7 +421,7 @@ func (w *inward) commit(ctx context.Context, tip oid) error {
 		c := &theirCommit{i: i}
 		var ok bool
 		if c.tree, c.parents, c.rest, ok = takeCommit(body, parseOID); !ok {
-			return fmt.Errorf("%w: commit %s is malformed", errForeign, at)
+			return fmt.Errorf("%w: commit %s is malformed", ErrForeign, at)
 		}
 		stack = append(stack, c)
 		return nil
@@ -456,7 +456,7 @@ func (w *inward) close(ctx context.Context, c *theirCommit) error {
 		return err
 	}
 	if tree.as != asTree {
-		return fmt.Errorf("%w: a part of a blob stands where a tree should", errForeign)
+		return fmt.Errorf("%w: a part of a blob stands where a tree should", ErrForeign)
 	}
 	var parents []objects.ID
 	for _, p := range c.parents {
@@ -471,7 +471,7 @@ func (w *inward) close(ctx context.Context, c *theirCommit) error {
 		return err
 	}
 	if len(cut) > 0 && len(parents) > 0 {
-		return fmt.Errorf("%w: some of its parents are cut off, and some are not", errForeign)
+		return fmt.Errorf("%w: some of its parents are cut off, and some are not", ErrForeign)
 	}
 	as := commit
 	if len(cut) > 0 {
@@ -479,7 +479,7 @@ func (w *inward) close(ctx context.Context, c *theirCommit) error {
 	}
 	body := makeCommit(tree.id, parents, rest)
 	if _, err := objects.ParseCommit(body); err != nil {
-		return fmt.Errorf("%w: %w", errForeign, err)
+		return fmt.Errorf("%w: %w", ErrForeign, err)
 	}
 	id, err := w.b.PutBytes(objects.Commit, body)
 	if err != nil {
@@ -500,7 +500,7 @@ func (w *inward) tag(ctx context.Context, at oid) error {
 	}
 	object, k, rest, ok := takeTag(body, parseOID)
 	if !ok {
-		return fmt.Errorf("%w: tag %s is malformed", errForeign, at)
+		return fmt.Errorf("%w: tag %s is malformed", ErrForeign, at)
 	}
 	if err := w.any(ctx, object); err != nil {
 		return fmt.Errorf("tag %s: %w", at, err)
@@ -511,11 +511,11 @@ func (w *inward) tag(ctx context.Context, at oid) error {
 	}
 	r, ok := w.known(object, forms...)
 	if !ok {
-		return fmt.Errorf("%w: tag %s is not of a %s", errForeign, at, k)
+		return fmt.Errorf("%w: tag %s is not of a %s", ErrForeign, at, k)
 	}
 	ours := makeTag(r.id, rest)
 	if _, err := objects.ParseTag(ours); err != nil {
-		return fmt.Errorf("%w: %w", errForeign, err)
+		return fmt.Errorf("%w: %w", ErrForeign, err)
 	}
 	id, err := w.b.PutBytes(objects.Tag, bytes.Clone(ours))
 	if err != nil {

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"sync"
 
 	"github.com/cache-tool/cache-tool/objects"
@@ -26,6 +27,9 @@ type outward struct {
 	pack *packSpool
 	list map[objects.ID]bool // what belongs into the pack, and whether it is in it
 	memo map[objects.ID]oid  // commits as the server has, or gets, them
+
+	// inPieces, if not nil, returns blobs that the server is sure to have in pieces.
+	inPieces func() map[objects.ID]bool
 
 	mu   sync.Mutex
 	sent map[oid]bool // blobs, and trees that are in no list: what is in the pack
@@ -123,7 +127,7 @@ func (w *outward) cut(ctx context.Context, id objects.ID, o objects.Object) erro
 		at := sumOID(objects.Blob, body)
 		tree = appendEntry(tree, objects.ModeFile, fmt.Sprintf("%08x", n), at)
 		n++
-		if w.once(at) {
+		if !w.hasPiece(at) && w.once(at) {
 			if err := w.pack.add(objects.Blob, body); err != nil {
 				return err
 			}
@@ -140,6 +144,14 @@ func (w *outward) cut(ctx context.Context, id objects.ID, o objects.Object) erro
 		}
 	}
 	return w.ids.add(ctx, id, pieces, at)
+}
+
+// hasPiece reports whether the server is sure to have a piece.
+func (w *outward) hasPiece(at oid) bool {
+	if w.pack == nil || w.inPieces == nil {
+		return false
+	}
+	return slices.ContainsFunc(w.ids.withPiece(at), func(id objects.ID) bool { return w.inPieces()[id] })
 }
 
 // any returns what stands for an object, and computes it if that is not known.

@@ -10,6 +10,7 @@ import (
 	"math"
 	"os"
 	"sync"
+	"sync/atomic"
 
 	"github.com/cache-tool/cache-tool/objects"
 	"github.com/cache-tool/cache-tool/objects/gitpack"
@@ -68,11 +69,16 @@ func (p *packSpool) write(b []byte, objects uint32) error {
 	return err
 }
 
+// packedBytes counts the bytes of packs, for tests.
+var packedBytes atomic.Int64
+
 // finish ends the pack. It may then be opened any number of times.
 func (p *packSpool) finish() (total int64, err error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return int64(len(p.head())) + p.size + sha1.Size, p.out.Flush()
+	total = int64(len(p.head())) + p.size + sha1.Size
+	packedBytes.Add(total)
+	return total, p.out.Flush()
 }
 
 func (p *packSpool) head() []byte {

@@ -35,7 +35,7 @@ func git(t testing.TB, dir string, args ...string) string {
 func bare(t testing.TB) string {
 	t.Helper()
 	dir := filepath.Join(test.Dir(t), "bare.git")
-	git(t, ".", "init", "-q", "--bare", dir)
+	git(t, ".", "init", "-q", "--bare", "-b", "main", dir)
 	for _, setting := range []string{"receive.fsckObjects=true", "receive.denyDeleteCurrent=ignore", "http.receivepack=true", "gc.auto=0", "core.fsync=none", "core.logAllRefUpdates=false"} {
 		name, value, _ := strings.Cut(setting, "=")
 		git(t, dir, "config", name, value)

@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/cache-tool/cache-tool/objects"
@@ -266,6 +267,7 @@ func (r *Remote) makePush(ctx context.Context, cut []objects.ID, now []refs.Ref,
 			return p, err
 		}
 		w.pack = p.pack
+		w.inPieces = sync.OnceValue(func() map[objects.ID]bool { return r.inPieces(ctx, have) })
 		if err = r.fill(ctx, w, tips, have, cut); err == nil {
 			err = r.ids.flush(ctx)
 		}
@@ -288,6 +290,36 @@ func (r *Remote) makePush(ctx context.Context, cut []objects.ID, now []refs.Ref,
 		p.commands = append(p.commands, c)
 	}
 	return p, nil
+}
+
+// inPieces returns the blobs that stand in pieces in what refs of the server point to, as far as
+// that can be told: one that is known there in pieces and as a whole may be either.
+func (r *Remote) inPieces(ctx context.Context, have []objects.ID) map[objects.ID]bool {
+	found := map[objects.ID]bool{}
+	seen := new(reach.Set)
+	for _, id := range have {
+		c, err := objects.ReadCommit(ctx, r.src, id)
+		if err != nil {
+			continue
+		}
+		// What cannot be read is not found, and sent once more.
+		_ = reach.Walk(ctx, r.src, []objects.ID{c.Tree}, reach.Options{
+			Seen: seen,
+			Visit: func(id objects.ID, k objects.Kind) error {
+				if k != objects.Blob {
+					return nil
+				}
+				_, cut := r.ids.git(id, pieces)
+				_, plain := r.ids.git(id, whole)
+				if cut && !plain {
+					found[id] = true
+				}
+				return nil
+			},
+			Missing: func(reach.Missing) error { return nil },
+		})
+	}
+	return found
 }
 
 // fill puts into the pack what tips lead to and have do not.
