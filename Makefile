@@ -35,14 +35,14 @@ demo: build
 	@PATH="$(CURDIR)/build:$$PATH" tests/demo.sh
 
 test:
-	@tests/need.sh git gcc ccache zstd lowntfs-3g:ntfs-3g $(SERVERS) $(DUNE)
+	@tests/need.sh git gcc ccache zstd lowntfs-3g:ntfs-3g ssh:openssh-client /usr/sbin/sshd:openssh-server $(SERVERS) $(DUNE)
 	$(GO) vet ./...
 	$(GO) test -timeout 30m ./...
 	@if command -v gcc >/dev/null; then set -x; CGO_ENABLED=1 $(GO) test -timeout 40m -race ./...; \
 	else echo 'no gcc: the race detector is left out'; fi
 
 soak:
-	@tests/need.sh git gcc ccache zstd lowntfs-3g:ntfs-3g $(SERVERS) $(DUNE)
+	@tests/need.sh git gcc ccache zstd lowntfs-3g:ntfs-3g ssh:openssh-client /usr/sbin/sshd:openssh-server $(SERVERS) $(DUNE)
 	@tests/soak.sh
 
 bench: build
