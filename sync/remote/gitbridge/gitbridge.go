@@ -421,17 +421,39 @@ func (r *Remote) bring(ctx context.Context, c conversation, a *advert, wants, ha
 	return w.run(ctx, wants)
 }
 
-// Missing returns those of ids that the spool lacks. A server cannot be asked: what its
-// refs do not lead to is missing, and about nothing else a push asks. So of a repository,
-// which is pushed from without the spool, all are missing.
+// Missing returns those of ids that the server lacks. A server cannot be asked: what the
+// repository has is asked about by a push, after it has looked what the refs there lead to,
+// and counts as missing. Who asks about what it lacks wants to have that back: then
+// all is fetched.
 func (r *Remote) Missing(ctx context.Context, ids []objects.ID) ([]objects.ID, error) {
-	if err := ctx.Err(); err != nil || r.o.DB != nil {
-		return ids, err
-	}
-	if err := r.use(ctx); err != nil {
+	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
-	return r.spool.Missing(ctx, ids)
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if err := r.begin(ctx); err != nil {
+		return nil, err
+	}
+	if r.o.DB == nil {
+		return r.spool.Missing(ctx, ids)
+	}
+	lost, err := r.o.DB.Missing(odb.Local(ctx), ids)
+	if err != nil || len(lost) == 0 {
+		return ids, err
+	}
+	if r.last == nil {
+		if err := r.all(ctx); err != nil {
+			return nil, err
+		}
+	}
+	if !r.fetched {
+		return ids, nil
+	}
+	lacking, err := r.spool.Missing(ctx, lost)
+	if err != nil {
+		return nil, err
+	}
+	return without(ids, without(lost, lacking)), nil
 }
 
 // Fetch returns a pack with what q asks for, from the spool. What is not there has been
