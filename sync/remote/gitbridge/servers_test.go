@@ -3,6 +3,7 @@ package gitbridge_test
 import (
 	"context"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"net/http/cgi"
@@ -70,9 +71,8 @@ func serveHTTP(t *testing.T, dir string, around func(http.Handler) http.Handler)
 	var h http.Handler = &cgi.Handler{
 		Path:   backend,
 		Env:    []string{"GIT_PROJECT_ROOT=" + filepath.Dir(dir), "GIT_HTTP_EXPORT_ALL=1"},
-		Stderr: os.Stderr,
+		Stderr: io.Discard, // it says there what it tells us, too
 	}
-	// A program gets no body of unknown length, and a Content-Length is asked for.
 	if around != nil {
 		h = around(h)
 	}
