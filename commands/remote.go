@@ -28,7 +28,7 @@ the path of another repository, which is made if it is not there; or
   bucket+file:///srv/cache      a directory on a share, that many machines mount
   dav+https://host/path         a directory on a WebDAV server
   https://host                  a cache-tool server
-  git+https://host/path         a repository on a Git server; git+ssh:// and git+file://, too
+  git+https://host/path         a repository on a Git server; also git+ssh://
 
 Passwords have no place in a URL: they come from ~/.netrc, tokens from
 $CACHE_TOOL_TOKEN.`, `
