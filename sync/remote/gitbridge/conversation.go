@@ -2,6 +2,7 @@ package gitbridge
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -97,7 +98,10 @@ func readAdvert(r io.Reader, s service) (*advert, error) {
 			a.refs[name] = at
 		}
 	}
-	return nil, errors.Join(ErrNoServer, lines.Err())
+	if err := lines.Err(); err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrNoServer, err)
+	}
+	return nil, ErrNoServer
 }
 
 // ErrNoServer says that no Git server answers.
@@ -178,7 +182,10 @@ func noAnswer(err error) error {
 		}
 		return fmt.Errorf("the server says: %s", printable(said.Text))
 	}
-	return remote.Unreachable(errors.Join(errors.New("the server hangs up"), err))
+	if err == nil {
+		err = io.ErrUnexpectedEOF
+	}
+	return remote.Unreachable(fmt.Errorf("the server hangs up: %w", err))
 }
 
 // errMoved says that a ref is not any more where the server has said that it is.
@@ -186,6 +193,15 @@ var errMoved = errors.New("the server's refs have moved meanwhile")
 
 func requestOf(data []byte) request {
 	return request{func() io.Reader { return bytes.NewReader(data) }, int64(len(data))}
+}
+
+// because returns why a conversation failed: how it ended says more than what was missed
+// in it, unless that is what may be tried again.
+func because(err, ended error) error {
+	if err == nil || ended == nil || errors.Is(err, errMoved) {
+		return cmp.Or(err, ended)
+	}
+	return ended
 }
 
 // A command moves one ref of the server.

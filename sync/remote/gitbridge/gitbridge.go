@@ -253,9 +253,7 @@ func (r *Remote) now(ctx context.Context) (there map[string]oid, news bool, err 
 		there = ours(a)
 		news = len(r.unknown(there)) > 0
 		err = r.learn(ctx, c, a, there)
-		if closed := c.close(); err == nil {
-			err = closed
-		}
+		err = because(err, c.close())
 		if !errors.Is(err, errMoved) || try == tries {
 			return there, news, err
 		}
@@ -284,9 +282,7 @@ func (r *Remote) converse(ctx context.Context, s service) (conversation, *advert
 	if err == nil {
 		return c, a, nil
 	}
-	if why := c.close(); why != nil {
-		err = why // it knows better
-	}
+	err = because(err, c.close())
 	if ctx.Err() != nil {
 		err = ctx.Err()
 	}
@@ -411,11 +407,11 @@ func (r *Remote) bring(ctx context.Context, c conversation, a *advert, wants, ha
 	}
 	defer f.Close()
 	if err := fetch(ctx, c, a, wants, haves, f); err != nil {
-		return fmt.Errorf("fetch: %w", errors.Join(err, c.close()))
+		return fmt.Errorf("fetch: %w", because(err, c.close()))
 	}
 	p, err := openPack(f, r.o.Dir)
 	if err != nil {
-		return errors.Join(err, c.close())
+		return because(err, c.close())
 	}
 	w := &inward{in: p, ids: r.ids, src: r.src, db: r.spool, dir: r.o.Dir, all: len(haves) == 0}
 	return w.run(ctx, wants)

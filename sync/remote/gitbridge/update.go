@@ -48,7 +48,7 @@ func (r *Remote) UpdateCut(ctx context.Context, cut []objects.ID, updates ...ref
 	const tries = 10
 	for try := 1; ; try++ {
 		again, err := r.update(ctx, cut, updates)
-		if !again || try == tries || errors.As(err, new(*refs.ConflictError)) {
+		if !again || try == tries {
 			return err
 		}
 		select {
@@ -98,7 +98,10 @@ func (r *Remote) update(ctx context.Context, cut []objects.ID, updates []refs.Up
 		if err != nil {
 			return false, err
 		}
-		return true, errors.Join(compare(r.translate(now), updates), fmt.Errorf("%w: its refs move all the time", remote.ErrStale))
+		if err := compare(r.translate(now), updates); err != nil {
+			return false, err
+		}
+		return true, fmt.Errorf("%w: its refs move all the time", remote.ErrStale)
 	}
 	now := r.translate(there)
 	if err := compare(now, updates); err != nil {
@@ -171,10 +174,9 @@ func (r *Remote) isNews(there map[string]oid, updates []refs.Update) bool {
 // says that nothing became of it, and that this may be otherwise the next time.
 func (r *Remote) settle(ctx context.Context, updates []refs.Update, commands []command, failed, closed error) (again bool, err error) {
 	var refused *refusedError
-	if errors.As(failed, &refused) {
-		closed = nil // it has said why
+	if !errors.As(failed, &refused) {
+		failed = because(failed, closed)
 	}
-	failed = errors.Join(failed, closed)
 	there, _, err := r.now(ctx)
 	if err != nil {
 		return false, failed
@@ -194,7 +196,10 @@ func (r *Remote) settle(ctx context.Context, updates []refs.Update, commands []c
 	case before == len(commands):
 		return refused != nil && refused.isRace(), failed
 	}
-	return false, errors.Join(compare(r.translate(there), updates), failed)
+	if err := compare(r.translate(there), updates); err != nil {
+		return false, err
+	}
+	return false, failed
 }
 
 // compare refuses updates of refs that are not where they were expected.
