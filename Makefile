@@ -41,7 +41,7 @@ demo: build
 	@PATH="$(CURDIR)/build:$$PATH" tests/demo.sh
 
 test:
-	@tests/need.sh git gcc ccache zstd lowntfs-3g:ntfs-3g $(SERVERS) $(DUNE)
+	@tests/need.sh git gcc ccache zstd lowntfs-3g:ntfs-3g ssh:openssh-client /usr/sbin/sshd:openssh-server $(SERVERS) $(DUNE)
 	@tests/need-go.sh $(VERSITYGW)
 	$(GO) vet ./...
 	$(GO) test -timeout 30m ./...
@@ -53,7 +53,7 @@ test-minio:
 	CACHE_TOOL_TEST_MINIO=1 $(GO) test -timeout 30m -run /minio ./sync/remote/s3 ./tests
 
 soak:
-	@tests/need.sh git gcc ccache zstd lowntfs-3g:ntfs-3g $(SERVERS) $(DUNE)
+	@tests/need.sh git gcc ccache zstd lowntfs-3g:ntfs-3g ssh:openssh-client /usr/sbin/sshd:openssh-server $(SERVERS) $(DUNE)
 	@tests/need-go.sh $(VERSITYGW)
 	@tests/soak.sh
 

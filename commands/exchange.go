@@ -22,6 +22,7 @@ import (
 	"github.com/cache-tool/cache-tool/sync/auth"
 	"github.com/cache-tool/cache-tool/sync/remote"
 	"github.com/cache-tool/cache-tool/sync/remote/bucket"
+	"github.com/cache-tool/cache-tool/sync/remote/gitbridge"
 	"github.com/cache-tool/cache-tool/sync/remote/httpremote"
 	"github.com/cache-tool/cache-tool/sync/remote/s3"
 	"github.com/cache-tool/cache-tool/sync/remote/webdav"
@@ -100,6 +101,10 @@ func remoteHints(m remoteStore, err error) []string {
 		return []string{`who runs the server says who may do what, with "cache-tool token create"`}
 	case errors.Is(err, auth.ErrUnencrypted):
 		return []string{fmt.Sprintf(`if something else encrypts: "cache-tool config set remote.%s.insecure true"`, cmp.Or(m.name, "NAME"))}
+	case errors.Is(err, remote.ErrDenied) && m.isGit():
+		return []string{"credentials come from ~/.netrc, from Git's helpers or from $CACHE_TOOL_TOKEN; those of ssh from its agent and ~/.ssh/config"}
+	case errors.Is(err, gitbridge.ErrForeign):
+		return []string{"a cache wants a Git repository of its own, with nothing in it but what is pushed there"}
 	case errors.Is(err, remote.ErrDenied):
 		return []string{"credentials come from $CACHE_TOOL_TOKEN, or from ~/.netrc"}
 	case errors.As(err, new(*tls.CertificateVerificationError)):
@@ -108,6 +113,8 @@ func remoteHints(m remoteStore, err error) []string {
 		return []string{"nobody knows who is there, so nothing was sent. " + setURLHint(m)}
 	case errors.Is(err, httpremote.ErrNoServer):
 		return []string{"a WebDAV server is dav+https://… or dav+http://…"}
+	case errors.Is(err, gitbridge.ErrNoServer):
+		return []string{"is the URL right? It is that which git clone takes, with git+ before it. " + setURLHint(m)}
 	case errors.Is(err, webdav.ErrNoServer):
 		return []string{"a cache-tool server is https://… or http://…, without dav+"}
 	case errors.Is(err, syscall.ENOSPC) && !m.isPath():
@@ -138,6 +145,7 @@ func statusOf(err error) int {
 	var ours *httpremote.StatusError
 	var dav *webdav.StatusError
 	var object *s3.StatusError
+	var git *gitbridge.StatusError
 	switch {
 	case errors.As(err, &ours):
 		return ours.Code
@@ -145,6 +153,8 @@ func statusOf(err error) int {
 		return dav.Code
 	case errors.As(err, &object):
 		return object.Code
+	case errors.As(err, &git):
+		return git.Code
 	}
 	return 0
 }

@@ -94,6 +94,9 @@ func refuseToCollect(m remoteStore) error {
 		fallthrough
 	case scheme == "file":
 		return withHint(fmt.Errorf("%s is a repository, and collected there", shown(m.String())), fmt.Sprintf("cache-tool --repo %s gc", shown(rest)))
+	case m.isGit():
+		return withHint(fmt.Errorf("%s is a Git server, which collects itself what no branch leads to", shown(m.String())),
+			"history goes from there with the branches that lead to it: see docs/operations.md, A Git server")
 	case scheme == "http", scheme == "https":
 		return withHint(fmt.Errorf("%s is a server, and its repository is collected there", shown(m.String())),
 			`"cache-tool --repo DIR gc" on that machine, with the DIR that is served: it may run meanwhile`)

@@ -30,6 +30,7 @@ the path of another repository, which is made if it is not there; or
   dav+https://host/path         a directory on a WebDAV server
   s3://bucket/path              an object store: Amazon S3, or another by --endpoint
   https://host                  a cache-tool server
+  git+https://host/path         a repository on a Git server; also git+ssh://
 
 Passwords have no place in a URL: they come from ~/.netrc, tokens from
 $CACHE_TOOL_TOKEN, keys of object stores from the environment, ~/.aws or the role of
@@ -136,6 +137,9 @@ func (s *session) addRemote(ctx context.Context, r *repo.Repo, m remoteStore) er
 // onlyLazy refuses a second remote that promises what is not here: nobody would know
 // whom to ask.
 func (s *session) onlyLazy(r *repo.Repo, name string) error {
+	if at, err := r.Config.Get("remote." + name + ".url"); err == nil && !repo.ServesObjects(at) {
+		return errNotLazy(at)
+	}
 	for _, other := range remoteNames(r) {
 		if m, err := s.remoteNamed(r, other); err == nil && m.lazy && other != name {
 			return withHint(fmt.Errorf("remote %s has already promised what is not here", shown(other)),
@@ -143,6 +147,12 @@ func (s *session) onlyLazy(r *repo.Repo, name string) error {
 		}
 	}
 	return nil
+}
+
+// errNotLazy says that a remote cannot be asked for one object.
+func errNotLazy(url string) error {
+	return withHint(fmt.Errorf("%s serves whole branches only, and no repository can be a lazy one of it", shown(remoteStore{url: url}.shownURL())),
+		"without --lazy all of it comes at once, and later only what is new")
 }
 
 func (s *session) setRemoteURL(ctx context.Context, r *repo.Repo, m remoteStore) error {
@@ -188,6 +198,9 @@ func absolute(url string) string {
 func (s *session) setRemote(ctx context.Context, r *repo.Repo, name, url string, lazy bool) error {
 	if err := checkURL(url); err != nil {
 		return err
+	}
+	if lazy && !repo.ServesObjects(url) {
+		return errNotLazy(url)
 	}
 	url = absolute(url)
 	if err := r.Config.Set(ctx, "remote."+name+".url", url); err != nil {

@@ -176,7 +176,9 @@ func checkURL(raw string) error {
 		return nil
 	}
 	switch scheme {
-	case "file", "bucket+file", "dav+http", "dav+https", "s3", "http", "https":
+	case "file", "bucket+file", "dav+http", "dav+https", "s3", "http", "https", "git+file", "git+ssh", "git+http", "git+https":
+	case "git", "ssh":
+		return &usageError{fmt.Sprintf("%s://: no such kind of remote", scheme), []string{"git+ssh://… or git+https://… is a Git server"}}
 	case "dav", "webdav":
 		return &usageError{fmt.Sprintf("%s://: no such kind of remote", scheme), []string{"dav+https://… or dav+http://… is a WebDAV server"}}
 	default:
@@ -212,7 +214,7 @@ func checkURL(raw string) error {
 	return nil
 }
 
-const kindsOfRemotes = "a path or file:// is a repository, bucket+file:// a directory on a share, dav+https:// WebDAV, s3:// an object store, https:// a server"
+const kindsOfRemotes = "a path or file:// is a repository, bucket+file:// a directory on a share, dav+https:// WebDAV, s3:// an object store, https:// a server, git+https:// or git+ssh:// a Git server"
 
 // connect opens a conversation with a remote. It does not touch the network yet.
 // With toWrite a repository is made that is not there.
@@ -241,6 +243,9 @@ func (s *session) connect(ctx context.Context, r *repo.Repo, m remoteStore, toWr
 			return nil, err
 		}
 		return httpremote.Open(m.url, httpremote.Options{Unencrypted: m.isInsecure(r), TLS: config, Patience: patience, Tries: tries})
+	}
+	if strings.HasPrefix(scheme, "git+") {
+		return s.openGit(r, m)
 	}
 	return nil, checkURL(m.url)
 }

@@ -292,7 +292,10 @@ func (r *Repo) upstream(ctx context.Context) string {
 		}
 	}
 	for _, name := range names {
-		if name == "" || r.Config.get("remote."+name+".url") == "" {
+		if name == "" {
+			continue
+		}
+		if at := r.Config.get("remote." + name + ".url"); at == "" || !ServesObjects(at) {
 			continue
 		}
 		for range r.Refs.All(ctx, "refs/remotes/"+name+"/") {

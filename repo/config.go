@@ -56,6 +56,7 @@ func Settings() []Setting {
 		{"remote.*.insecure", "false", "whether passwords and tokens may go to the server unencrypted", checkBool},
 		{"remote.*.keyFile", "", "a file with the key of our certificate (PEM)", checkLine},
 		{"remote.*.lazy", "false", "whether what is not here is fetched from the remote when it is needed", checkBool},
+		{"remote.*.maxBlob", "95MiB", "how big a blob may be on a Git server: what is bigger is kept there in pieces", checkBlobSize},
 		{"remote.*.pathStyle", "auto", "whether the bucket is in the path of an object store's URLs, and not in their host: true, false or auto", checkStyle},
 		{"remote.*.profile", "", "which profile of ~/.aws holds for an object store", checkLine},
 		{"remote.*.region", "", "the region of the bucket of an object store, if it is not the usual one", checkLine},
@@ -105,6 +106,13 @@ func checkAge(value string) error {
 func checkSize(value string) error {
 	_, err := gc.ParseSize(value)
 	return err
+}
+
+func checkBlobSize(value string) error {
+	if n, err := gc.ParseSize(value); err != nil || n < 1<<10 {
+		return errors.New("not a size of 1 KiB or more, such as 50MB")
+	}
+	return nil
 }
 
 func checkPatterns(value string) error {

@@ -26,6 +26,10 @@ type Promise interface {
 	FetchAll(ctx context.Context, id objects.ID) error
 }
 
+// ServesObjects reports whether the remote at a URL can be asked for single objects. A
+// Git server cannot: what it is to bring back must not be taken away here.
+func ServesObjects(url string) bool { return !strings.HasPrefix(url, "git+") }
+
 // lazyRemote returns the remote that has promised what the repository lacks; empty
 // if nothing is to be lacking.
 func (c *Config) lazyRemote() string {

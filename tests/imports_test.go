@@ -53,6 +53,7 @@ var mayImport = map[string][]string{
 	"sync/remote/webdav":     {"sync/auth", "sync/remote", "sync/remote/attempt"},
 	"sync/remote/s3":         {"sync/auth", "sync/remote", "sync/remote/attempt", minioKeys, minioSigner, minioUtils, ini, xsync},
 	"sync/remote/httpremote": {"internal/uses", "objects", "objects/pack", "refs", "sync/auth", "sync/remote", "sync/remote/attempt", "sync/wire"},
+	"sync/remote/gitbridge":  {"internal/durable", "objects", "objects/chunk", "objects/gitpack", "objects/odb", "objects/reach", "refs", "sync/auth", "sync/remote", "sync/remote/peer", goGit, sha1cd, xsys},
 	"sync/remote":            {"internal/uses", "objects", "refs"},
 	"sync/server":            {"objects", "objects/pack", "objects/reach", "refs", "sync/auth", "sync/remote", "sync/wire", xsync},
 	"sync/wire":              {"internal/uses", "objects", "objects/pack", "refs", "sync/remote"},
@@ -89,6 +90,7 @@ const (
 	minioUtils  = "github.com/minio/minio-go/v7/pkg/s3utils"
 
 	goGit   = "github.com/go-git/go-git/v5"
+	sha1cd  = "github.com/pjbgf/sha1cd" // SHA-1 that knows objects which are made to collide
 	goBilly = "github.com/go-git/go-billy/v5"
 	xsync   = "golang.org/x/sync"
 	xsys    = "golang.org/x/sys"

@@ -26,7 +26,7 @@ func (p *Writer) Add(id objects.ID, o objects.Object) error {
 	defer p.mu.Unlock()
 	p.rows = append(p.rows, row{id: id, off: p.off})
 	crc := crc32.NewIEEE()
-	err := deflateBig(o, func(b []byte) error {
+	err := DeflateBig(o, func(b []byte) error {
 		crc.Write(b)
 		return p.write(b)
 	})
@@ -68,9 +68,9 @@ func (c *piece) deflate(last bool) {
 	c.done <- err
 }
 
-// deflateBig emits an object as it stands in a pack. It reads on while pieces
-// are deflated, one for each processor.
-func deflateBig(o objects.Object, emit func([]byte) error) error {
+// DeflateBig is Deflate for an object of any size, in pieces, and while it is read up to
+// io.EOF. It reads on while pieces are deflated, one for each processor.
+func DeflateBig(o objects.Object, emit func([]byte) error) error {
 	if err := emit(append(appendHeader(nil, o.Kind, o.Size), 0x78, 0x01)); err != nil { // zlib, fastest
 		return err
 	}

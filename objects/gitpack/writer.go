@@ -127,6 +127,17 @@ func (p *Writer) Close() ([sha256.Size]byte, error) {
 	return sum, p.write(sum[:])
 }
 
+// Deflate emits an object as it stands in a pack, of whatever ids. What it emits is
+// valid until emit returns.
+func Deflate(k objects.Kind, body []byte, emit func([]byte) error) error {
+	d := deflaters.Get().(*deflater)
+	defer deflaters.Put(d)
+	if err := d.deflate(k, body); err != nil {
+		return err
+	}
+	return emit(d.buf.Bytes())
+}
+
 // A deflater makes one object at a time into what stands in a pack.
 type deflater struct {
 	buf bytes.Buffer
