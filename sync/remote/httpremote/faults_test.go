@@ -143,9 +143,14 @@ var faults = map[string]fault{
 	},
 }
 
-// quick are options for a network that breaks.
+// quick are options for a network that breaks. A server that the race detector looks at
+// is not silent only because it is slow.
 func quick(wrap func(http.RoundTripper) http.RoundTripper) httpremote.Options {
-	return httpremote.Options{Pause: time.Millisecond, Patience: 200 * time.Millisecond, Wrap: wrap}
+	patience := 200 * time.Millisecond
+	if test.Race {
+		patience = time.Second
+	}
+	return httpremote.Options{Pause: time.Millisecond, Patience: patience, Wrap: wrap}
 }
 
 // fetch fetches until it comes through, as whoever uses a remote does.
