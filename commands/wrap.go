@@ -127,7 +127,7 @@ type wrapped struct {
 	hasRemote bool
 
 	gateway *gateway  // nil if there is none
-	dune    *duneWork // nil if the command is not Dune
+	dune    *duneWork // nil if the command does not use Dune
 	runs    action.Mark
 	sum     wrapSummary
 }

@@ -9,9 +9,18 @@ import (
 // Dune asks no server: what a branch has for it is carried into its own cache before it
 // runs, and what is new there is committed afterwards.
 
-// openDune finds Dune's cache, if the command is Dune, and fills it.
+// usesDune reports whether the command is Dune, or is likely to call it.
+func (w *wrapped) usesDune() bool {
+	if os.Getenv("DUNE_CACHE") == "disabled" {
+		return false
+	}
+	_, err := os.Stat("dune-project")
+	return err == nil || filepath.Base(w.typed.args[0]) == "dune"
+}
+
+// openDune finds Dune's cache, if the command uses it, and fills it.
 func (w *wrapped) openDune(ctx context.Context) {
-	if filepath.Base(w.typed.args[0]) != "dune" || os.Getenv("DUNE_CACHE") == "disabled" {
+	if !w.usesDune() {
 		return
 	}
 	cache, err := findDune(ctx)
