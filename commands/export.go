@@ -4,13 +4,10 @@ import (
 	"context"
 	"errors"
 	"path/filepath"
-	"sync"
 
 	"github.com/urfave/cli/v2"
 
-	"github.com/cache-tool/cache-tool/objects"
 	"github.com/cache-tool/cache-tool/objects/gitpack"
-	"github.com/cache-tool/cache-tool/objects/odb"
 	"github.com/cache-tool/cache-tool/repo"
 )
 
@@ -53,7 +50,7 @@ cache-tool export --git /tmp/cache.git-copy`),
 			if bar != nil {
 				o.Added = func() { bar.Done(1, 0) }
 			}
-			report, err := gitpack.Export(ctx, manyReader{r.DB}, all, dir, o)
+			report, err := gitpack.Export(ctx, r.DB, all, dir, o)
 			bar.stop()
 			if err != nil {
 				return exportError(err)
@@ -109,20 +106,4 @@ func exportError(err error) error {
 		return withHint(err, "name a new directory, or move the branch in the export back")
 	}
 	return err
-}
-
-// A manyReader is the store as gitpack wants it.
-type manyReader struct{ *odb.DB }
-
-var _ gitpack.ManyReader = manyReader{}
-
-func (m manyReader) ReadMany(ctx context.Context, ids []objects.ID, fn func(i int, k objects.Kind, body []byte) error) (big []int, err error) {
-	var mu sync.Mutex
-	err = m.DB.ReadMany(ctx, ids, odb.ManyOptions{Big: func(i int, _ objects.ID, _ int64) error {
-		mu.Lock()
-		defer mu.Unlock()
-		big = append(big, i)
-		return nil
-	}}, fn)
-	return big, err
 }

@@ -48,13 +48,14 @@ func serveCommand(s *session) *cli.Command {
 Others push to it and pull from it at http://HOST:PORT, or https:// with --tls-cert.
 Who may do what is said by tokens, which "cache-tool token create" makes; without one
 nobody reads or writes anything, unless --anonymous-read or --anonymous-write let
-everybody. It proves all that it is sent before a branch moves. /healthz says whether
-it is up, /metrics is for Prometheus. It logs to standard error, as JSON with --json.
-SIGTERM lets requests that are running end, for half a minute.
+everybody. Git reads it, too: "git clone http://HOST:PORT/git/NAME". It proves all that
+it is sent before a branch moves. /healthz says whether it is up, /metrics is for
+Prometheus. It logs to standard error, as JSON with --json. SIGTERM lets requests that
+are running end, for half a minute.
 
 With --store it serves what is in a bucket, and keeps nothing itself but a cache: any
-number of such servers may stand behind one address. Settings and tokens are those of
-the repository.`, `
+number of such servers may stand behind one address, for all clients but Git. Settings
+and tokens are those of the repository.`, `
 cache-tool serve --listen :7380 --tls-cert host.crt --tls-key host.key
 cache-tool serve --store s3://caches/team`),
 		Flags: []cli.Flag{
@@ -114,6 +115,8 @@ func (s *session) serve(ctx context.Context, v *serving) error {
 		if serves, err = s.serveBucket(ctx, r, v, &o); err != nil {
 			return err
 		}
+	} else {
+		o.Objects, o.Head = r.DB, r.Refs.Head
 	}
 	if err := warnIfClosed(o); err != nil {
 		return err

@@ -55,7 +55,8 @@ var mayImport = map[string][]string{
 	"sync/remote/httpremote": {"internal/uses", "objects", "objects/pack", "refs", "sync/auth", "sync/remote", "sync/remote/attempt", "sync/wire"},
 	"sync/remote/gitbridge":  {"internal/durable", "objects", "objects/chunk", "objects/gitpack", "objects/odb", "objects/reach", "refs", "sync/auth", "sync/remote", "sync/remote/peer", goGit, sha1cd, xsys},
 	"sync/remote":            {"internal/uses", "objects", "refs"},
-	"sync/server":            {"objects", "objects/pack", "objects/reach", "refs", "sync/auth", "sync/remote", "sync/wire", xsync},
+	"sync/server":            {"objects", "objects/gitpack", "objects/pack", "objects/reach", "refs", "sync/auth", "sync/gitwire", "sync/remote", "sync/wire", xsync},
+	"sync/gitwire":           {"objects"},
 	"sync/wire":              {"internal/uses", "objects", "objects/pack", "refs", "sync/remote"},
 	"sync/auth":              {"internal/durable", "refs"},
 

@@ -24,7 +24,7 @@ const pieceSize = 1 << 20
 func (p *Writer) Add(id objects.ID, o objects.Object) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.rows = append(p.rows, row{id: id, off: p.off})
+	off := p.off
 	crc := crc32.NewIEEE()
 	err := DeflateBig(o, func(b []byte) error {
 		crc.Write(b)
@@ -35,7 +35,7 @@ func (p *Writer) Add(id objects.ID, o objects.Object) error {
 		p.bad = fmt.Errorf("git pack: %s %s: %w", o.Kind, id, err)
 		return p.bad
 	}
-	p.rows[len(p.rows)-1].crc = crc.Sum32()
+	p.note(row{id: id, crc: crc.Sum32(), off: off})
 	return nil
 }
 

@@ -2,7 +2,6 @@ package gitpack
 
 import (
 	"bufio"
-	"bytes"
 	"cmp"
 	"context"
 	"errors"
@@ -10,12 +9,9 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"runtime"
 	"slices"
 	"strings"
 	"time"
-
-	"golang.org/x/sync/errgroup"
 
 	"github.com/cache-tool/cache-tool/internal/durable"
 	"github.com/cache-tool/cache-tool/objects"
@@ -24,16 +20,6 @@ import (
 // maxBatch is how many objects go into one pack. It bounds the memory an export
 // takes: about 100 bytes for each.
 const maxBatch = 1 << 18
-
-// maxAtOnce is up to what size an object is read as a whole, one per worker.
-const maxAtOnce = 1 << 20
-
-// A ManyReader hands out many small objects in the order in which they are
-// stored, and calls fn from several goroutines at once. It returns which of ids
-// are too big for that: they are left to Open.
-type ManyReader interface {
-	ReadMany(ctx context.Context, ids []objects.ID, fn func(i int, k objects.Kind, body []byte) error) (big []int, err error)
-}
 
 // Options of Export.
 type Options struct {
@@ -267,7 +253,7 @@ func (e *exporter) writePack(ctx context.Context, ids []objects.ID) error {
 	if err != nil {
 		return err
 	}
-	if err := e.fill(ctx, p, ids); err != nil {
+	if err := fill(ctx, e.objects, p, ids, e.options); err != nil {
 		return err
 	}
 	sum, err := p.Close()
@@ -302,78 +288,4 @@ func (e *exporter) writePack(ctx context.Context, ids []objects.ID) error {
 	e.report.Packs++
 	e.report.Bytes += pack.Size()
 	return nil
-}
-
-// fill adds the objects ids to p, in any order.
-func (e *exporter) fill(ctx context.Context, p *Writer, ids []objects.ID) error {
-	// The empty tree need not be stored by anybody: its id says it all.
-	if i := slices.Index(ids, objects.EmptyTree); i >= 0 {
-		if err := p.AddBytes(objects.EmptyTree, objects.Tree, nil); err != nil {
-			return err
-		}
-		ids = slices.Delete(slices.Clone(ids), i, i+1)
-	}
-	if many, ok := e.objects.(ManyReader); ok {
-		big, err := many.ReadMany(ctx, ids, func(i int, k objects.Kind, body []byte) error {
-			return e.addBytes(p, ids[i], k, body)
-		})
-		if err != nil {
-			return err
-		}
-		for _, i := range big {
-			if err := e.addOpen(ctx, p, ids[i]); err != nil {
-				return err
-			}
-		}
-		return nil
-	}
-	group, inner := errgroup.WithContext(ctx)
-	group.SetLimit(e.parallel())
-	for _, id := range ids {
-		if inner.Err() != nil {
-			break
-		}
-		group.Go(func() error { return e.addOpen(inner, p, id) })
-	}
-	if err := group.Wait(); err != nil {
-		return err
-	}
-	return ctx.Err()
-}
-
-func (e *exporter) added() {
-	if e.options.Added != nil {
-		e.options.Added()
-	}
-}
-
-func (e *exporter) parallel() int {
-	return cmp.Or(e.options.Parallel, runtime.GOMAXPROCS(0))
-}
-
-// addOpen adds one object by itself.
-func (e *exporter) addOpen(ctx context.Context, p *Writer, id objects.ID) error {
-	o, err := e.objects.Open(ctx, id)
-	if err != nil {
-		return fmt.Errorf("%s: %w", id, err)
-	}
-	defer o.Body.Close()
-	if o.Size > maxAtOnce {
-		e.added()
-		return p.Add(id, o)
-	}
-	var body bytes.Buffer
-	body.Grow(int(o.Size) + bytes.MinRead)
-	if _, err := body.ReadFrom(o.Body); err != nil {
-		return fmt.Errorf("%s %s: %w", o.Kind, id, err)
-	}
-	if int64(body.Len()) != o.Size {
-		return fmt.Errorf("%s %s: body has %d bytes, announced were %d", o.Kind, id, body.Len(), o.Size)
-	}
-	return e.addBytes(p, id, o.Kind, body.Bytes())
-}
-
-func (e *exporter) addBytes(p *Writer, id objects.ID, k objects.Kind, body []byte) error {
-	e.added()
-	return p.AddBytes(id, k, body)
 }

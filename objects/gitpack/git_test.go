@@ -59,7 +59,7 @@ func newStore() store { return store{&objectstest.Memory{}} }
 // A manyStore is a store that hands out several at once.
 type manyStore struct{ store }
 
-func (s manyStore) ReadMany(ctx context.Context, ids []objects.ID, fn func(int, objects.Kind, []byte) error) (big []int, err error) {
+func (s manyStore) ReadSmall(ctx context.Context, ids []objects.ID, fn func(int, objects.Kind, []byte) error) (big []int, err error) {
 	for i, id := range ids {
 		k, body, err := s.ReadBytes(ctx, id)
 		switch {

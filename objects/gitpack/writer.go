@@ -61,6 +61,9 @@ type Writer struct {
 	bad   error             // guarded by mu; the first write that failed
 	sum   [sha256.Size]byte // guarded by mu; set by Close
 	count int               // set by NewWriter: how many objects the header promises
+	added int               // guarded by mu; objects so far
+
+	unindexed bool // nobody wants an index: there are no rows
 }
 
 // row is what the index says of one object.
@@ -76,7 +79,7 @@ func NewWriter(w io.Writer, count int) (*Writer, error) {
 	if count < 0 || int64(count) > 1<<32-1 {
 		return nil, fmt.Errorf("git pack of %d objects", count)
 	}
-	p := &Writer{out: w, hash: sha256.New(), rows: make([]row, 0, min(count, maxBatch)), count: count}
+	p := &Writer{out: w, hash: sha256.New(), count: count}
 	head := binary.BigEndian.AppendUint32([]byte(packMagic), packVersion)
 	head = binary.BigEndian.AppendUint32(head, uint32(count))
 	return p, p.write(head)
@@ -94,6 +97,14 @@ func (p *Writer) write(b []byte) error {
 	return err
 }
 
+// note counts an object, and remembers where it is. p.mu is held.
+func (p *Writer) note(r row) {
+	p.added++
+	if !p.unindexed {
+		p.rows = append(p.rows, r)
+	}
+}
+
 // AddBytes adds a whole object. The id is believed. Many goroutines compress at
 // once; only the writing is one at a time.
 func (p *Writer) AddBytes(id objects.ID, k objects.Kind, body []byte) error {
@@ -106,7 +117,7 @@ func (p *Writer) AddBytes(id objects.ID, k objects.Kind, body []byte) error {
 
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.rows = append(p.rows, row{id: id, crc: crc, off: p.off})
+	p.note(row{id: id, crc: crc, off: p.off})
 	return p.write(d.buf.Bytes())
 }
 
@@ -116,8 +127,8 @@ func (p *Writer) Close() ([sha256.Size]byte, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	var sum [sha256.Size]byte
-	if p.bad == nil && len(p.rows) != p.count {
-		p.bad = fmt.Errorf("git pack has %d objects, announced were %d", len(p.rows), p.count)
+	if p.bad == nil && p.added != p.count {
+		p.bad = fmt.Errorf("git pack has %d objects, announced were %d", p.added, p.count)
 	}
 	if p.bad != nil {
 		return sum, p.bad

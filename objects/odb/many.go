@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"runtime"
 	"slices"
+	"sync"
 	"sync/atomic"
 
 	"github.com/cache-tool/cache-tool/objects"
@@ -50,6 +51,19 @@ func (db *DB) ReadMany(ctx context.Context, ids []objects.ID, o ManyOptions, fn 
 		group.Go(func() error { return m.work(ctx) })
 	}
 	return group.Wait()
+}
+
+// ReadSmall is ReadMany for who reads big blobs by himself: it returns which of ids
+// they are, and does not open them.
+func (db *DB) ReadSmall(ctx context.Context, ids []objects.ID, fn func(i int, k objects.Kind, body []byte) error) (big []int, err error) {
+	var mu sync.Mutex
+	err = db.ReadMany(ctx, ids, ManyOptions{Big: func(i int, _ objects.ID, _ int64) error {
+		mu.Lock()
+		defer mu.Unlock()
+		big = append(big, i)
+		return nil
+	}}, fn)
+	return big, err
 }
 
 // many is one ReadMany.

@@ -19,16 +19,17 @@ import (
 
 // An exchange is one request and its answer.
 type exchange struct {
-	s     *Server
-	r     *http.Request
-	rc    *http.ResponseController
-	id    string // the same in the log and in the answer
-	op    string // what is asked for, once that is known
-	who   client
-	begun time.Time
-	clock *clock // of the work that is being done
-	err   error  // why it failed
-	got   int64  // bytes of the body
+	s       *Server
+	r       *http.Request
+	rc      *http.ResponseController
+	id      string  // the same in the log and in the answer
+	op      string  // what is asked for, once that is known
+	dialect dialect // how the answer looks
+	who     client
+	begun   time.Time
+	clock   *clock // of the work that is being done
+	err     error  // why it failed
+	got     int64  // bytes of the body
 
 	mu     sync.Mutex
 	w      http.ResponseWriter // guarded by mu
@@ -45,7 +46,7 @@ func (s *Server) begin(w http.ResponseWriter, r *http.Request) *exchange {
 	rand.Read(id[:])
 	now := time.Now()
 	return &exchange{
-		s: s, r: r, w: w, rc: http.NewResponseController(w), id: hex.EncodeToString(id[:]), op: "none",
+		s: s, r: r, w: w, rc: http.NewResponseController(w), id: hex.EncodeToString(id[:]), op: "none", dialect: native,
 		begun: now, last: now,
 	}
 }
@@ -74,6 +75,19 @@ func (x *exchange) end() {
 // statusGone is what the log says of clients that went away before they were
 // answered.
 const statusGone = 499
+
+// A dialect is how an answer looks to a kind of client.
+type dialect struct {
+	content string // the type of a stream
+	wait    []byte // what means nothing in it
+	failure func(*wire.Error) (status int, contentType string, body []byte)
+}
+
+var native = dialect{
+	content: wire.ContentType,
+	wait:    wire.Wait,
+	failure: func(e *wire.Error) (int, string, []byte) { return e.Status(), wire.ErrorType, e.Encode() },
+}
 
 // fail answers with x.err.
 func (x *exchange) fail() {
@@ -106,7 +120,8 @@ func (x *exchange) fail() {
 	case wire.Busy, wire.TooMany:
 		header.Set("Retry-After", "2")
 	}
-	x.answer(e.Status(), wire.ErrorType, e.Encode())
+	status, contentType, body := x.dialect.failure(e)
+	x.answer(status, contentType, body)
 }
 
 // answer sends a whole answer, unless there was one.
@@ -158,7 +173,7 @@ func (x *exchange) Write(p []byte) (int, error) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	if x.status == 0 {
-		x.head(http.StatusOK, wire.ContentType)
+		x.head(http.StatusOK, x.dialect.content)
 		x.stream = true
 		x.w.WriteHeader(http.StatusOK)
 	}

@@ -5,13 +5,19 @@ import (
 	"errors"
 	"log/slog"
 	"net/http"
+	"strings"
 	"time"
+
+	"github.com/cache-tool/cache-tool/sync/wire"
 )
 
 // log writes a line about the exchange: an error if it is the server's, a warning
 // if somebody was refused or went away, else a piece of information.
 func (x *exchange) log(status int, sent int64) {
 	level := slog.LevelInfo
+	if x.err != nil && strings.HasPrefix(x.op, "git") {
+		status = wire.AsError(x.err).Status() // Git is told of errors within answers
+	}
 	switch {
 	case x.gone():
 		level = slog.LevelWarn

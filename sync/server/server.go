@@ -14,11 +14,13 @@ import (
 	"log/slog"
 	"net/http"
 	"os"
+	"strings"
 	"sync/atomic"
 	"time"
 
 	"github.com/cache-tool/cache-tool/objects"
 	"github.com/cache-tool/cache-tool/objects/reach"
+	"github.com/cache-tool/cache-tool/refs"
 	"github.com/cache-tool/cache-tool/sync/auth"
 	"github.com/cache-tool/cache-tool/sync/remote"
 	"github.com/cache-tool/cache-tool/sync/wire"
@@ -49,6 +51,13 @@ type Store interface {
 type Options struct {
 	// Open returns the store for one request.
 	Open func() Store
+
+	// Objects are what Git clients are sent: those of the store, which Open returns. Nil
+	// serves no Git clients.
+	Objects GitObjects
+
+	// Head returns the branch that Git checks out when it clones. Nil is none.
+	Head func(context.Context) (refs.Name, error)
 
 	// Tokens are those who may come in; nil for nobody.
 	Tokens *auth.Tokens
@@ -161,6 +170,10 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		x.op = "metrics"
 		x.err = x.showMetrics()
 	default:
+		if strings.HasPrefix(r.URL.Path, gitPath) {
+			x.err = x.git()
+			return
+		}
 		x.err = x.serve()
 	}
 }

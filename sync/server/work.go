@@ -85,7 +85,7 @@ func (x *exchange) murmur() {
 		_ = x.rc.SetWriteDeadline(x.last.Add(x.s.o.Patience))
 		x.w.WriteHeader(http.StatusProcessing) // which sends it
 	case x.stream && !x.whole:
-		_, _ = x.write(wire.Wait)
+		_, _ = x.write(x.dialect.wait)
 		_ = x.rc.Flush()
 	}
 }
