@@ -77,6 +77,7 @@ func verbs() []verb {
 		{name: "push", build: pushCommand, words: remoteWords},
 		{name: "fetch", build: fetchCommand, words: remoteWords},
 		{name: "remote", build: remoteCommand, words: remoteVerbWords},
+		{name: "bundle", build: bundleCommand},
 		{name: "serve", build: serveCommand},
 		{name: "token", build: tokenCommand, words: tokenWords},
 		{name: "gc", build: gcCommand},

@@ -42,6 +42,8 @@ type exchange struct {
 	stats   transfer.Stats
 	settled []trees.Conflict
 	meter   *meter
+
+	packSize int64 // of the packs that travel; 0: as usual
 }
 
 // exchangeWith begins a conversation with a remote, and learns its refs.
@@ -169,7 +171,7 @@ func setURLHint(m remoteStore) string {
 
 // options of a transfer.
 func (x *exchange) options(ctx context.Context) (transfer.Options, error) {
-	o := transfer.Options{Promised: x.m.lazy}
+	o := transfer.Options{Promised: x.m.lazy, PackSize: x.packSize}
 	if x.meter != nil {
 		o.Meter = x.meter
 	}

@@ -48,6 +48,7 @@ var mayImport = map[string][]string{
 	"sync/replica":           {"internal/durable", "internal/uses", "objects", "objects/odb", "objects/pack", "objects/reach", "refs", "sync/remote", "sync/remote/bucket", "sync/remote/peer", "sync/transfer"},
 	"sync/remote/peer":       {"internal/uses", "objects", "objects/odb", "objects/pack", "objects/reach", "refs", "sync/remote"},
 	"sync/remote/bucket":     {"internal/durable", "internal/uses", "objects", "objects/pack", "objects/reach", "refs", "sync/remote", xsync},
+	"sync/remote/bundle":     {"objects", "objects/odb", "objects/pack", "objects/reach", "refs", "sync/remote"},
 	"sync/remote/dir":        {"internal/durable", "sync/remote"},
 	"sync/remote/attempt":    {"sync/remote"},
 	"sync/remote/webdav":     {"sync/auth", "sync/remote", "sync/remote/attempt"},
