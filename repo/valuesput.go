@@ -348,9 +348,9 @@ func (v *Values) name(ctx context.Context, c *Change, w *waiting) (changed bool,
 	if err == nil && v.isSame(ctx, w, old.ID) {
 		return false, nil
 	}
-	source := v.source()
-	w.meta.Commit, w.meta.Branch = source.Commit, source.Branch
-	id, err := entry.Write(c.Batch, w.meta, objects.Entries{{Mode: objects.ModeFile, Name: entry.BodyName, ID: w.blob}}, objects.ID{})
+	source, meta := v.source(), w.meta // which others may be reading
+	meta.Commit, meta.Branch = source.Commit, source.Branch
+	id, err := entry.Write(c.Batch, meta, objects.Entries{{Mode: objects.ModeFile, Name: entry.BodyName, ID: w.blob}}, objects.ID{})
 	if err == nil {
 		c.Set(w.kind, w.key, id)
 	}

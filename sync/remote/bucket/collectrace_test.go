@@ -92,6 +92,15 @@ func raceCollect(t *testing.T, grace time.Duration) {
 	if err != nil || types[pack.Recipe] == 0 || types[pack.Delta] == 0 {
 		t.Errorf("too little is made of parts: %v, %v", types, err)
 	}
+	for range 600 { // a slow machine has condemned by now, and deleted nothing yet
+		mu.Lock()
+		deleted := collected.Deleted.N
+		mu.Unlock()
+		if deleted > 0 {
+			break
+		}
+		time.Sleep(100 * time.Millisecond)
+	}
 	done.Store(true)
 	beside.Wait()
 	if collected.Condemned.N == 0 || collected.Deleted.N == 0 || busy > rounds/2 {
