@@ -97,9 +97,9 @@ func (b *bustle) again(to *sync.WaitGroup, what string, fn func(i int) error) {
 // that comes to pass, and waits until all have come to an end.
 func (b *bustle) wait(enough func() bool) {
 	b.t.Helper()
-	const atMost = 3
+	const most = 45 * time.Second // a slow machine has done little in a few seconds
 	least := time.Duration(test.Count(b.t, 60)) * time.Second
-	for began := time.Now(); time.Since(began) < least || !enough() && time.Since(began) < atMost*least; {
+	for began := time.Now(); time.Since(began) < least || !enough() && time.Since(began) < max(most, 3*least); {
 		if time.Sleep(50 * time.Millisecond); b.t.Failed() {
 			break
 		}
