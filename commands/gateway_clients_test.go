@@ -76,9 +76,6 @@ genrule(name = "b", srcs = [":a"], outs = ["b.txt"], cmd = "cat $(SRCS) $(SRCS) 
 // Gradle takes from the cache what another machine has built.
 func TestGatewayGradle(t *testing.T) {
 	gradle := need(t, "gradle", "apt-get install gradle")
-	if test.Race {
-		t.Skip("the race detector sees two requests here")
-	}
 	h := newHost(t)
 	src := filepath.Join(h.dir, "src")
 	write(t, filepath.Join(src, "settings.gradle"), "")

@@ -260,9 +260,6 @@ func (h *host) meta(found repo.Found) entry.Meta {
 // is as good as with one.
 func TestGatewayGo(t *testing.T) {
 	goTool := need(t, "go", "https://go.dev/dl")
-	if test.Race {
-		t.Skip("what goes on is in other programs")
-	}
 	h := newHost(t)
 	src := filepath.Join(h.dir, "src")
 	write(t, filepath.Join(src, "go.mod"), "module example.invalid/hello\n")
