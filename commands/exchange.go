@@ -1,33 +1,19 @@
 package commands
 
 import (
-	"cmp"
 	"context"
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"maps"
-	"net/http"
 	"os"
-	"strings"
-	"syscall"
 
 	"github.com/cache-tool/cache-tool/objects"
-	"github.com/cache-tool/cache-tool/objects/entry"
 	"github.com/cache-tool/cache-tool/objects/odb"
-	"github.com/cache-tool/cache-tool/objects/pack"
 	"github.com/cache-tool/cache-tool/objects/trees"
 	"github.com/cache-tool/cache-tool/refs"
 	"github.com/cache-tool/cache-tool/repo"
-	"github.com/cache-tool/cache-tool/sync/auth"
 	"github.com/cache-tool/cache-tool/sync/remote"
-	"github.com/cache-tool/cache-tool/sync/remote/bucket"
-	"github.com/cache-tool/cache-tool/sync/remote/gitbridge"
-	"github.com/cache-tool/cache-tool/sync/remote/httpremote"
-	"github.com/cache-tool/cache-tool/sync/remote/s3"
-	"github.com/cache-tool/cache-tool/sync/remote/webdav"
 	"github.com/cache-tool/cache-tool/sync/transfer"
-	"github.com/cache-tool/cache-tool/sync/wire"
 )
 
 // An exchange is one conversation of this repository with a remote, for push,
@@ -69,104 +55,6 @@ func (x *exchange) look(ctx context.Context) error {
 		_ = os.Remove(silentFile(x.r)) // it answers
 	}
 	return nil
-}
-
-// An aboutRemote is an error that says which remote it is about.
-type aboutRemote struct {
-	remoteStore
-	err error
-}
-
-func (e *aboutRemote) Error() string { return fmt.Sprintf("%s: %v", e.remoteStore, e.err) }
-func (e *aboutRemote) Unwrap() error { return e.err }
-
-// remoteError says which remote an error is about, and what could be done.
-func remoteError(m remoteStore, err error) error {
-	if err == nil || errors.As(err, new(*aboutRemote)) {
-		return err
-	}
-	hints := remoteHints(m, err)
-	if m.name != "" || !strings.Contains(err.Error(), m.url) {
-		err = &aboutRemote{m, err}
-	}
-	return withHint(err, hints...)
-}
-
-// remoteHints are the ways out of an error about a remote.
-func remoteHints(m remoteStore, err error) []string {
-	var said *wire.Error
-	if hints := s3Hints(m, err); hints != nil {
-		return hints
-	}
-	switch {
-	case errors.As(err, &said) && said.Code == wire.Denied:
-		return []string{`who runs the server says who may do what, with "cache-tool token create"`}
-	case errors.Is(err, auth.ErrUnencrypted):
-		return []string{fmt.Sprintf(`if something else encrypts: "cache-tool config set remote.%s.insecure true"`, cmp.Or(m.name, "NAME"))}
-	case errors.Is(err, remote.ErrDenied) && m.isGit():
-		return []string{"credentials come from ~/.netrc, from Git's helpers or from $CACHE_TOOL_TOKEN; those of ssh from its agent and ~/.ssh/config"}
-	case errors.Is(err, gitbridge.ErrForeign):
-		return []string{"a cache wants a Git repository of its own, with nothing in it but what is pushed there"}
-	case errors.Is(err, remote.ErrDenied):
-		return []string{"credentials come from $CACHE_TOOL_TOKEN, or from ~/.netrc"}
-	case errors.As(err, new(*tls.CertificateVerificationError)):
-		return []string{fmt.Sprintf(`"cache-tool config set remote.%s.caFile FILE" trusts the authority in FILE; for all programs, so does $SSL_CERT_FILE`, cmp.Or(m.name, "NAME"))}
-	case statusOf(err) >= 300 && statusOf(err) < 400:
-		return []string{"nobody knows who is there, so nothing was sent. " + setURLHint(m)}
-	case errors.Is(err, httpremote.ErrNoServer):
-		return []string{"a WebDAV server is dav+https://… or dav+http://…"}
-	case errors.Is(err, gitbridge.ErrNoServer):
-		return []string{"is the URL right? It is that which git clone takes, with git+ before it. " + setURLHint(m)}
-	case errors.Is(err, webdav.ErrNoServer):
-		return []string{"a cache-tool server is https://… or http://…, without dav+"}
-	case errors.Is(err, syscall.ENOSPC) && !m.isPath():
-		return []string{"the disk of the server is full: with more room there, run the command again"}
-	case errors.Is(err, pack.ErrBadPack), errors.Is(err, bucket.ErrBadRoot), errors.Is(err, bucket.ErrBadIndex):
-		return []string{"nothing of it was believed. If another try says the same, it is damaged at the remote: who has the entries can push them to another one"}
-	case said != nil && said.Code == wire.TooLarge:
-		return []string{"who runs the server says how much it takes at once: see serve --max-upload"}
-	case errors.Is(err, remote.ErrUnreachable) && statusOf(err) >= 500:
-		return []string{"the server is in trouble: its log may say why. Run the command again later: it goes on where it stopped"}
-	case said == nil && statusOf(err) == http.StatusBadRequest && strings.Contains(m.url, "http://"):
-		return []string{"is the URL right? That of a server which encrypts has https in it"}
-	case said == nil && statusOf(err) > 0, said != nil && said.Code == wire.NoOperation:
-		return []string{"is the URL right? " + setURLHint(m)}
-	case errors.Is(err, remote.ErrUnreachable):
-		return []string{"run the command again when it answers: it goes on where it stopped. " + setURLHint(m)}
-	case errors.Is(err, refs.ErrNameTaken):
-		return []string{fmt.Sprintf(`"cache-tool push %s HERE:THERE" gives it another name there; "cache-tool push %s :THERE" deletes the other one`, m, m)}
-	case errors.Is(err, objects.ErrNotFound):
-		return []string{"the remote lacks what its branches lead to: who has it pushes it again"}
-	}
-	return hintsOf(err)
-}
-
-// statusOf returns the code of the answer that an error is about; 0 if it is about
-// none.
-func statusOf(err error) int {
-	var ours *httpremote.StatusError
-	var dav *webdav.StatusError
-	var object *s3.StatusError
-	var git *gitbridge.StatusError
-	switch {
-	case errors.As(err, &ours):
-		return ours.Code
-	case errors.As(err, &dav):
-		return dav.Code
-	case errors.As(err, &object):
-		return object.Code
-	case errors.As(err, &git):
-		return git.Code
-	}
-	return 0
-}
-
-// setURLHint says how to name another place.
-func setURLHint(m remoteStore) string {
-	if m.name == "" {
-		return "A URL is that of the store itself"
-	}
-	return fmt.Sprintf(`"cache-tool remote set-url %s URL" changes where it is`, m.name)
 }
 
 // options of a transfer.
@@ -366,126 +254,4 @@ func (x *exchange) merge(ctx context.Context, branch refs.Name, theirs objects.I
 		}
 		return merged, err
 	}
-}
-
-// A settledJSON is an entry that both sides had made, each in its own way.
-type settledJSON struct {
-	Kind entry.Kind `json:"kind"`
-	Key  string     `json:"key"`
-}
-
-// settledEntries names what was settled.
-func (x *exchange) settledEntries(ctx context.Context) []settledJSON {
-	var list []settledJSON
-	for _, c := range x.settled {
-		d := describeConflict(ctx, x.r, c.Path, c.Base, c.Ours, c.Theirs)
-		list = append(list, settledJSON{d.Kind, d.Key})
-	}
-	return list
-}
-
-// warnOfSettled tells which entries differ here and there: a build whose result
-// depends on more than its key is worth knowing about.
-func (x *exchange) warnOfSettled(list []settledJSON) {
-	if len(list) == 0 {
-		return
-	}
-	const most = 5
-	var names []string
-	for i, e := range list {
-		if i == most {
-			names = append(names, fmt.Sprintf("and %d more", len(list)-most))
-			break
-		}
-		names = append(names, shown(shownPath(e.Kind, e.Key)))
-	}
-	what := "has other bytes"
-	if len(list) > 1 {
-		what = "have other bytes"
-	}
-	x.s.warn("%s %s here than at %s: what was there first stays: %s", counted(len(list), "entry"), what, x.m, strings.Join(names, ", "))
-}
-
-// A movedRef is what became of one ref of a push, a fetch or a pull.
-type movedRef struct {
-	Ref    string      `json:"ref"` // where it was written
-	Old    *objects.ID `json:"old,omitempty"`
-	New    *objects.ID `json:"new,omitempty"`
-	Status string      `json:"status"` // see the constants
-}
-
-// What becomes of a ref.
-const (
-	refUpToDate = "up to date"
-	refCreated  = "new"
-	refUpdated  = "updated"
-	refMerged   = "merged"
-	refForced   = "forced"
-	refDeleted  = "deleted"
-	refPulled   = "pulled" // a push found that the branch here was behind
-)
-
-func moved(name refs.Name, old, now objects.ID, status string) movedRef {
-	m := movedRef{Ref: string(name), Status: status}
-	if !old.IsZero() {
-		m.Old = &old
-	}
-	if !now.IsZero() {
-		m.New = &now
-	}
-	return m
-}
-
-// An exchangedJSON is what --json says of a push, a fetch or a pull.
-type exchangedJSON struct {
-	Remote  string        `json:"remote"`
-	DryRun  bool          `json:"dryRun,omitempty"`
-	Refs    []movedRef    `json:"refs"`
-	Objects int           `json:"objects"`
-	Bytes   int64         `json:"bytes"` // of packs
-	Packs   int           `json:"packs"`
-	Settled []settledJSON `json:"settled,omitempty"`
-}
-
-// show tells what a push, fetch or pull came to: a line for each ref that moved,
-// or one for all.
-func (x *exchange) show(ctx context.Context, verb string, dryRun bool, list []movedRef) error {
-	if len(x.there) == 0 && verb != "push" {
-		x.s.warn("there is nothing at %s yet: the first push to it brings something", shown(x.m.String()))
-	}
-	settled := x.settledEntries(ctx)
-	x.warnOfSettled(settled)
-	if list == nil {
-		list = []movedRef{}
-	}
-	if x.s.json {
-		return x.s.answer(exchangedJSON{x.m.String(), dryRun, list, x.stats.Objects, x.stats.Bytes, x.stats.Packs, settled})
-	}
-	var parts []string
-	for _, m := range list {
-		if m.Status == refUpToDate {
-			continue
-		}
-		part := shown(refs.Name(m.Ref).Short()) + " " + m.Status
-		if m.New != nil {
-			part += " " + m.New.Short()
-		}
-		parts = append(parts, part)
-	}
-	if dryRun {
-		verb += " (dry run)"
-	}
-	switch {
-	case len(parts) == 0 && x.stats.Objects == 0:
-		x.s.say("%s %s: everything is up to date", verb, shown(x.m.String()))
-		return nil
-	case len(parts) == 0:
-		parts = append(parts, "no branch moved")
-	}
-	if dryRun && x.stats.Objects == 0 { // what would come is not known
-		x.s.say("%s %s: %s", verb, shown(x.m.String()), strings.Join(parts, ", "))
-		return nil
-	}
-	x.s.say("%s %s: %s (%s, %s)", verb, shown(x.m.String()), strings.Join(parts, ", "), counted(x.stats.Objects, "object"), size(x.stats.Bytes))
-	return nil
 }
