@@ -27,7 +27,7 @@ var dates = []string{
 func TestParseDateAsGit(t *testing.T) {
 	git, err := exec.LookPath("git")
 	if err != nil {
-		t.Skip(err)
+		t.Skip("no git: apt-get install git")
 	}
 	dir := t.TempDir()
 	if out, err := exec.Command(git, "init", "-q", dir).CombinedOutput(); err != nil {

@@ -95,7 +95,7 @@ func newGitRepo(t *testing.T) *gitRepo {
 	t.Helper()
 	git, err := exec.LookPath("git")
 	if err != nil {
-		t.Skip(err)
+		t.Skip("no git: apt-get install git")
 	}
 	g := &gitRepo{git: git, dir: t.TempDir(), when: start}
 	g.must(t, "init", "-q", "--object-format=sha256", "-b", "main")

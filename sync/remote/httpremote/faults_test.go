@@ -31,32 +31,8 @@ import (
 	"github.com/cache-tool/cache-tool/sync/wire"
 )
 
-// roundTripper is a network that somebody has thought up.
-type roundTripper func(*http.Request) (*http.Response, error)
-
-func (f roundTripper) RoundTrip(req *http.Request) (*http.Response, error) { return f(req) }
-
 // A fault is what can befall a request.
 type fault func(req *http.Request, next http.RoundTripper) (*http.Response, error)
-
-func answer(req *http.Request, code int, header ...string) *http.Response {
-	rec := httptest.NewRecorder()
-	for i := 0; i < len(header); i += 2 {
-		rec.Header().Set(header[i], header[i+1])
-	}
-	rec.WriteHeader(code)
-	resp := rec.Result()
-	resp.Request = req
-	return resp
-}
-
-// drain ends a request that goes nowhere.
-func drain(req *http.Request) {
-	if req.Body != nil {
-		io.Copy(io.Discard, req.Body)
-		req.Body.Close()
-	}
-}
 
 // done makes a request, and nobody hears of the answer.
 func done(req *http.Request, next http.RoundTripper) {
@@ -82,7 +58,7 @@ func (broken) Read([]byte) (int, error) { return 0, syscall.ECONNRESET }
 // faults come in pairs: not done, and done but reported as failed.
 var faults = map[string]fault{
 	"reset": func(req *http.Request, next http.RoundTripper) (*http.Response, error) {
-		drain(req)
+		remotetest.Drain(req)
 		return nil, syscall.ECONNRESET
 	},
 	"reset in the middle": func(req *http.Request, next http.RoundTripper) (*http.Response, error) {
@@ -102,7 +78,7 @@ var faults = map[string]fault{
 		return nil, syscall.ECONNRESET
 	},
 	"silence": func(req *http.Request, next http.RoundTripper) (*http.Response, error) {
-		drain(req)
+		remotetest.Drain(req)
 		<-req.Context().Done()
 		return nil, req.Context().Err()
 	},
@@ -112,20 +88,20 @@ var faults = map[string]fault{
 		return nil, req.Context().Err()
 	},
 	"500": func(req *http.Request, next http.RoundTripper) (*http.Response, error) {
-		drain(req)
-		return answer(req, 500), nil
+		remotetest.Drain(req)
+		return remotetest.Answer(req, 500), nil
 	},
 	"500, done": func(req *http.Request, next http.RoundTripper) (*http.Response, error) {
 		done(req, next)
-		return answer(req, 500), nil
+		return remotetest.Answer(req, 500), nil
 	},
 	"503": func(req *http.Request, next http.RoundTripper) (*http.Response, error) {
-		drain(req)
-		return answer(req, 503, "Retry-After", "0"), nil
+		remotetest.Drain(req)
+		return remotetest.Answer(req, 503, "Retry-After", "0"), nil
 	},
 	"503, done": func(req *http.Request, next http.RoundTripper) (*http.Response, error) {
 		done(req, next)
-		return answer(req, 503), nil
+		return remotetest.Answer(req, 503), nil
 	},
 	"cut": func(req *http.Request, next http.RoundTripper) (*http.Response, error) {
 		resp, err := next.RoundTrip(req)
@@ -190,7 +166,7 @@ func everyRequest(t *testing.T, at int64, f fault) (hit bool) {
 	defer s.Stop()
 	var n atomic.Int64
 	r := s.Client(s.Admin(), quick(func(next http.RoundTripper) http.RoundTripper {
-		return roundTripper(func(req *http.Request) (*http.Response, error) {
+		return remotetest.RoundTripper(func(req *http.Request) (*http.Response, error) {
 			if n.Add(1) == at {
 				return f(req, next)
 			}
@@ -260,8 +236,8 @@ func TestUpdateSettles(t *testing.T) {
 			return nil, syscall.ECONNRESET
 		}, func(err error) bool { return err == nil }, 1},
 		{"refused, without being tried", func(s *servertest.Server, req *http.Request, next http.RoundTripper) (*http.Response, error) {
-			drain(req)
-			resp := answer(req, 403, "Content-Type", wire.ErrorType)
+			remotetest.Drain(req)
+			resp := remotetest.Answer(req, 403, "Content-Type", wire.ErrorType)
 			resp.Body = io.NopCloser(bytes.NewReader(wire.Errorf(wire.Denied, "no").Encode()))
 			return resp, nil
 		}, func(err error) bool { return errors.Is(err, remote.ErrDenied) }, 0},
@@ -274,7 +250,7 @@ func TestUpdateSettles(t *testing.T) {
 			}
 			var first atomic.Bool
 			o := quick(func(next http.RoundTripper) http.RoundTripper {
-				return roundTripper(func(req *http.Request) (*http.Response, error) {
+				return remotetest.RoundTripper(func(req *http.Request) (*http.Response, error) {
 					if strings.HasSuffix(req.URL.Path, wire.Update) && !first.Swap(true) {
 						return tt.fault(s, req, next)
 					}
@@ -333,7 +309,7 @@ func TestRaceWithFaults(t *testing.T) {
 	s := servertest.Start(t, server.Options{})
 	admin := s.Admin()
 	flaky := quick(func(next http.RoundTripper) http.RoundTripper {
-		return roundTripper(func(req *http.Request) (*http.Response, error) {
+		return remotetest.RoundTripper(func(req *http.Request) (*http.Response, error) {
 			if rand.IntN(10) == 0 {
 				for _, f := range faults { // any of them
 					return f(req, next)
@@ -387,7 +363,7 @@ func TestFlippedBits(t *testing.T) {
 	remotetest.Upload(t, s.Store, blob)
 	bit := 0
 	r := s.Client(s.Admin(), quick(func(next http.RoundTripper) http.RoundTripper {
-		return roundTripper(func(req *http.Request) (*http.Response, error) {
+		return remotetest.RoundTripper(func(req *http.Request) (*http.Response, error) {
 			resp, err := next.RoundTrip(req)
 			if err != nil {
 				return nil, err
@@ -432,9 +408,9 @@ func TestRetryAfter(t *testing.T) {
 	} {
 		var n atomic.Int64
 		r := s.Client(s.Admin(), httpremote.Options{Pause: time.Millisecond, Patience: tt.patience, Wrap: func(next http.RoundTripper) http.RoundTripper {
-			return roundTripper(func(req *http.Request) (*http.Response, error) {
+			return remotetest.RoundTripper(func(req *http.Request) (*http.Response, error) {
 				if n.Add(1) == 1 {
-					return answer(req, 503, "Retry-After", tt.header()), nil
+					return remotetest.Answer(req, 503, "Retry-After", tt.header()), nil
 				}
 				return next.RoundTrip(req)
 			})
@@ -452,7 +428,7 @@ func TestCancel(t *testing.T) {
 	s := servertest.Start(t, server.Options{})
 	admin := s.Admin()
 	hang := httpremote.Options{Pause: time.Hour, Wrap: func(http.RoundTripper) http.RoundTripper {
-		return roundTripper(func(req *http.Request) (*http.Response, error) {
+		return remotetest.RoundTripper(func(req *http.Request) (*http.Response, error) {
 			if strings.HasSuffix(req.URL.Path, wire.Missing) { // fails, and then there is a long pause
 				return nil, syscall.ECONNRESET
 			}
@@ -586,7 +562,7 @@ func TestWrongCertificate(t *testing.T) {
 	tries := 0
 	for _, config := range []*tls.Config{nil, {ServerName: "other"}} {
 		r, err := httpremote.Open(s.URL, httpremote.Options{TLS: config, Credentials: auth.Credentials{Token: "secret"}, Wrap: func(next http.RoundTripper) http.RoundTripper {
-			return roundTripper(func(req *http.Request) (*http.Response, error) { tries++; return next.RoundTrip(req) })
+			return remotetest.RoundTripper(func(req *http.Request) (*http.Response, error) { tries++; return next.RoundTrip(req) })
 		}})
 		if err != nil {
 			t.Fatal(err)
@@ -606,7 +582,7 @@ func TestBadPack(t *testing.T) {
 	s := servertest.Start(t, server.Options{})
 	tries := 0
 	r := s.Client(s.Admin(), quick(func(next http.RoundTripper) http.RoundTripper {
-		return roundTripper(func(req *http.Request) (*http.Response, error) { tries++; return next.RoundTrip(req) })
+		return remotetest.RoundTripper(func(req *http.Request) (*http.Response, error) { tries++; return next.RoundTrip(req) })
 	}))
 	if err := r.Upload(t.Context(), strings.NewReader("nonsense"), 8); !errors.Is(err, pack.ErrBadPack) || tries != 2 {
 		t.Errorf("%v after %d tries", err, tries)

@@ -11,6 +11,7 @@ import (
 	"sync"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/cache-tool/cache-tool/internal/test"
 	"github.com/cache-tool/cache-tool/objects"
@@ -192,4 +193,27 @@ func RaceWithFaults(t *testing.T, flaky func() remote.Bucket, good remote.Bucket
 		t.Error("nothing went through")
 	}
 	WantFetched(t, bucket.Open(good), there...)
+}
+
+// RaceWithKills is RaceWithFaults with a server that is killed, and comes again, again
+// and again meanwhile.
+func RaceWithKills(t *testing.T, kill func(), restart func() bool, flaky func() remote.Bucket, patient remote.Bucket) {
+	done := make(chan struct{})
+	var killer sync.WaitGroup
+	killer.Go(func() {
+		for range test.Count(t, 40) {
+			select {
+			case <-done:
+				return
+			case <-time.After(rand.N(300 * time.Millisecond)):
+			}
+			kill()
+			for !restart() && !t.Failed() {
+				t.Log("once more")
+			}
+		}
+	})
+	RaceWithFaults(t, flaky, patient)
+	close(done)
+	killer.Wait()
 }

@@ -1,13 +1,10 @@
 package s3_test
 
 import (
-	"math/rand/v2"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
 
-	"github.com/cache-tool/cache-tool/internal/test"
 	"github.com/cache-tool/cache-tool/sync/remote"
 	"github.com/cache-tool/cache-tool/sync/remote/remotetest"
 	"github.com/cache-tool/cache-tool/sync/remote/s3"
@@ -46,24 +43,9 @@ func TestKilled(t *testing.T) {
 	onServers(t, func(t *testing.T, server *s3test.Running) {
 		at := server.NewBucket(t)
 		endpoint := server.URL
-		done := make(chan struct{})
-		var killer sync.WaitGroup
-		killer.Go(func() {
-			for range test.Count(t, 40) {
-				select {
-				case <-done:
-					return
-				case <-time.After(rand.N(300 * time.Millisecond)):
-				}
-				server.Stop(syscall.SIGKILL)
-				for !server.Run(t) && !t.Failed() {
-					t.Log("once more")
-				}
-			}
-		})
+		kill := func() { server.Stop(syscall.SIGKILL) }
 		patient := s3.Options{Endpoint: endpoint, Tries: 12, Pause: 20 * time.Millisecond}
-		remotetest.RaceWithFaults(t, func() remote.Bucket { return open(t, nil, at, s3.Options{Endpoint: endpoint}) }, open(t, nil, at, patient))
-		close(done)
-		killer.Wait()
+		impatient := func() remote.Bucket { return open(t, nil, at, s3.Options{Endpoint: endpoint}) }
+		remotetest.RaceWithKills(t, kill, func() bool { return server.Run(t) }, impatient, open(t, nil, at, patient))
 	})
 }

@@ -144,13 +144,7 @@ func (b *Bucket) Get(ctx context.Context, name string, off, n int64) (io.ReadClo
 	if n == 0 {
 		return http.NoBody, nil
 	}
-	req := request{method: "GET", key: name}
-	switch {
-	case n > 0:
-		req.header = map[string]string{"Range": fmt.Sprintf("bytes=%d-%d", off, off+n-1)}
-	case off > 0:
-		req.header = map[string]string{"Range": fmt.Sprintf("bytes=%d-", off)}
-	}
+	req := request{method: "GET", key: name, header: attempt.Range(off, n)}
 	resp, err := b.send(ctx, req)
 	if statusOf(err) == http.StatusRequestedRangeNotSatisfiable {
 		return remote.Exactly(http.NoBody, n), nil
@@ -158,19 +152,7 @@ func (b *Bucket) Get(ctx context.Context, name string, off, n int64) (io.ReadClo
 	if err != nil {
 		return nil, err
 	}
-	switch resp.StatusCode {
-	case http.StatusPartialContent:
-		if want := fmt.Sprintf("bytes %d-", off); !strings.HasPrefix(resp.Header.Get("Content-Range"), want) {
-			resp.Body.Close()
-			return nil, fmt.Errorf("GET %s: asked for %s, got %q", name, want, resp.Header.Get("Content-Range"))
-		}
-	case http.StatusOK: // the server does not know ranges, or the file is empty
-		if _, err := io.CopyN(io.Discard, resp.Body, off); err != nil && err != io.EOF {
-			resp.Body.Close()
-			return nil, err
-		}
-	}
-	return remote.Exactly(resp.Body, n), nil
+	return attempt.Ranged(resp, name, off, n)
 }
 
 // Put keeps a file. Nobody sees it before the store has all of it, whose hash is

@@ -6,13 +6,11 @@ import (
 	"errors"
 	"io"
 	"log"
-	"math/rand/v2"
 	"net/http"
 	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -66,25 +64,10 @@ func TestKilled(t *testing.T) {
 			t.Parallel()
 			server := s.Start(t)
 			at := davtest.NewBucket(server.URL)
-			done := make(chan struct{})
-			var killer sync.WaitGroup
-			killer.Go(func() {
-				for range test.Count(t, 40) {
-					select {
-					case <-done:
-						return
-					case <-time.After(rand.N(300 * time.Millisecond)):
-					}
-					server.Stop(syscall.SIGKILL)
-					for !server.Run(t) && !t.Failed() {
-						t.Log("once more")
-					}
-				}
-			})
+			kill := func() { server.Stop(syscall.SIGKILL) }
 			patient := open(t, at, webdav.Options{Tries: 12, Pause: 20 * time.Millisecond})
-			remotetest.RaceWithFaults(t, func() remote.Bucket { return open(t, at, webdav.Options{}) }, patient)
-			close(done)
-			killer.Wait()
+			impatient := func() remote.Bucket { return open(t, at, webdav.Options{}) }
+			remotetest.RaceWithKills(t, kill, func() bool { return server.Run(t) }, impatient, patient)
 		})
 	}
 }

@@ -6,7 +6,6 @@ import (
 	"encoding/hex"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -15,9 +14,10 @@ import (
 	"sync/atomic"
 	"syscall"
 	"testing"
-	"time"
 
 	"github.com/minio/minio-go/v7/pkg/signer"
+
+	"github.com/cache-tool/cache-tool/internal/test"
 )
 
 // The key that all servers know.
@@ -61,8 +61,7 @@ type Running struct {
 	Server
 	program, dir string
 	port         int
-	process      *exec.Cmd
-	exited       chan struct{}
+	process      *test.Server
 }
 
 // binDir is where tests/need-go.sh puts what it builds, before any test says where
@@ -102,7 +101,7 @@ func (s Server) Start(t testing.TB) *Running {
 	}
 	t.Cleanup(func() { r.Stop(syscall.SIGTERM) })
 	for range 5 { // somebody else may take the port that was free
-		r.port = freePort(t)
+		r.port = test.FreePort(t)
 		if r.Run(t) {
 			return r
 		}
@@ -113,15 +112,6 @@ func (s Server) Start(t testing.TB) *Running {
 }
 
 func (r *Running) log() string { return filepath.Join(r.dir, "log") }
-
-func freePort(t testing.TB) int {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().(*net.TCPAddr).Port
-}
 
 // Run starts the server, and reports whether it answers.
 func (r *Running) Run(t testing.TB) bool {
@@ -134,51 +124,16 @@ func (r *Running) Run(t testing.TB) bool {
 	cmd := exec.Command(r.program, r.args(r.Data, r.port)...)
 	cmd.Env = append(append(os.Environ(), "HOME="+r.dir), r.env...)
 	cmd.Stdout, cmd.Stderr = log, log
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
-	if err := cmd.Start(); err != nil {
-		t.Error(err)
-		return false
-	}
-	exited := make(chan struct{})
-	go func() {
-		cmd.Wait()
-		close(exited)
-	}()
-	r.process, r.exited = cmd, exited
 	r.URL = fmt.Sprintf("http://127.0.0.1:%d", r.port)
-	for range 200 {
-		select {
-		case <-exited:
-			return false
-		case <-time.After(50 * time.Millisecond):
-		}
-		if code, _ := r.ask("GET", "/"); code == http.StatusOK {
-			return true
-		}
-	}
-	r.Stop(syscall.SIGKILL)
-	return false
+	r.process = test.StartServer(t, cmd, func() bool {
+		code, _ := r.ask("GET", "/")
+		return code == http.StatusOK
+	})
+	return r.process != nil
 }
 
-// Stop sends the server a signal and waits for its end. SIGKILL goes to its children
-// too, which are alone with it in its group.
-func (r *Running) Stop(sig syscall.Signal) {
-	if r.process == nil {
-		return
-	}
-	if sig == syscall.SIGKILL {
-		syscall.Kill(-r.process.Process.Pid, sig)
-	} else {
-		syscall.Kill(r.process.Process.Pid, sig)
-	}
-	select {
-	case <-r.exited:
-	case <-time.After(5 * time.Second):
-		syscall.Kill(-r.process.Process.Pid, syscall.SIGKILL)
-		<-r.exited
-	}
-	r.process = nil
-}
+// Stop sends the server a signal and waits for its end.
+func (r *Running) Stop(sig syscall.Signal) { r.process.Stop(sig) }
 
 // ask sends a request without a body, and returns the code of the answer, and the
 // answer.

@@ -4,7 +4,6 @@ package davtest
 
 import (
 	"fmt"
-	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -15,7 +14,8 @@ import (
 	"sync/atomic"
 	"syscall"
 	"testing"
-	"time"
+
+	"github.com/cache-tool/cache-tool/internal/test"
 )
 
 // A Server is one that can be started. One that is not installed skips the test.
@@ -140,8 +140,7 @@ type Running struct {
 	Server
 	program, dir string
 	port         int
-	process      *exec.Cmd
-	exited       chan struct{}
+	process      *test.Server
 }
 
 // Start runs the server until the test ends.
@@ -173,7 +172,7 @@ func (s Server) StartIn(t testing.TB, base string) *Running {
 	r := &Running{Server: s, program: program, dir: dir, Data: filepath.Join(dir, "data")}
 	t.Cleanup(func() { r.Stop(syscall.SIGTERM) })
 	for range 5 { // somebody else may take the port that was free
-		r.port = freePort(t)
+		r.port = test.FreePort(t)
 		if r.Run(t) {
 			return r
 		}
@@ -206,15 +205,6 @@ func serverDir(t testing.TB, base string) string {
 	return dir
 }
 
-func freePort(t testing.TB) int {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().(*net.TCPAddr).Port
-}
-
 // Run starts the server, and reports whether it answers.
 func (r *Running) Run(t testing.TB) bool {
 	config := filepath.Join(r.dir, "config")
@@ -226,52 +216,19 @@ func (r *Running) Run(t testing.TB) bool {
 	}
 	cmd := exec.Command(r.program, r.args(r.dir, config, r.port)...)
 	cmd.Env = append(os.Environ(), "HOME="+r.dir)
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
-	if err := cmd.Start(); err != nil {
-		t.Error(err)
-		return false
-	}
-	exited := make(chan struct{})
-	go func() {
-		cmd.Wait()
-		close(exited)
-	}()
-	r.process, r.exited = cmd, exited
 	r.URL = fmt.Sprintf("http://127.0.0.1:%d/", r.port)
-	for range 100 {
-		select {
-		case <-exited:
-			return false
-		case <-time.After(50 * time.Millisecond):
-		}
-		if resp, err := http.Get(r.URL); err == nil {
+	r.process = test.StartServer(t, cmd, func() bool {
+		resp, err := http.Get(r.URL)
+		if err == nil {
 			resp.Body.Close()
-			return true
 		}
-	}
-	r.Stop(syscall.SIGKILL)
-	return false
+		return err == nil
+	})
+	return r.process != nil
 }
 
-// Stop sends the server a signal and waits for its end. SIGKILL goes to its
-// children too, which are alone with it in its group.
-func (r *Running) Stop(sig syscall.Signal) {
-	if r.process == nil {
-		return
-	}
-	if sig == syscall.SIGKILL {
-		syscall.Kill(-r.process.Process.Pid, sig)
-	} else {
-		syscall.Kill(r.process.Process.Pid, sig)
-	}
-	select {
-	case <-r.exited:
-	case <-time.After(5 * time.Second):
-		syscall.Kill(-r.process.Process.Pid, syscall.SIGKILL)
-		<-r.exited
-	}
-	r.process = nil
-}
+// Stop sends the server a signal and waits for its end.
+func (r *Running) Stop(sig syscall.Signal) { r.process.Stop(sig) }
 
 var buckets atomic.Int64
 
