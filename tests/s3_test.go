@@ -108,9 +108,7 @@ func (m *meter) of(fn func()) (requests, bytes int64) {
 // TestFewRequests: object stores charge by the request, and each takes its time.
 func TestFewRequests(t *testing.T) {
 	alone(t)
-	// More have an index that is not read as a whole, and a lookup in it for each tree on
-	// the way: a million take 22 requests, and 0.4 MB.
-	n := min(100_000, test.Count(t, 1_000_000))
+	n := test.Count(t, 1_000_000)
 	dir := fillBranch(t, n)
 	server := s3test.Servers[0].Start(t)
 	at := server.NewBucket(t)

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"slices"
 	"sync"
 
@@ -17,7 +18,7 @@ import (
 // Fetch returns a pack of the blocks in which the wanted objects are. A bucket is
 // no program: it does not go beyond what is wanted, whatever the extent.
 func (r *Remote) Fetch(ctx context.Context, q remote.Request) (io.ReadCloser, error) {
-	f := &fetch{r: r, sent: map[spot]bool{}, bad: map[spot]error{}, have: map[objects.ID]bool{}}
+	f := &fetch{r: r, around: q.Extent != remote.Closure, sent: map[spot]bool{}, bad: map[spot]error{}, have: map[objects.ID]bool{}}
 	for _, id := range q.Have {
 		f.have[id] = true
 	}
@@ -53,12 +54,13 @@ func (f *fetched) Close() error {
 
 // A fetch is on its way. What it holds is for one goroutine.
 type fetch struct {
-	r    *Remote
-	out  *pack.Pipe
-	have map[objects.ID]bool
-	sent map[spot]bool
-	bad  map[spot]error // blocks that could not be read
-	data pack.Data
+	r      *Remote
+	out    *pack.Pipe
+	around bool // what stands before a tree may come along
+	have   map[objects.ID]bool
+	sent   map[spot]bool
+	bad    map[spot]error // blocks that could not be read
+	data   pack.Data
 
 	readers sync.WaitGroup
 }
@@ -69,7 +71,8 @@ type spot struct {
 	off  int64
 }
 
-// A wanted block is one that is to be sent, because of these objects.
+// A wanted block is one that is to be sent, because of these objects; of none if it
+// only stands near one that is.
 type wanted struct {
 	spot
 	size    int64
@@ -106,6 +109,9 @@ func (f *fetch) locateIn(ctx context.Context, which func(context.Context) (*view
 		if err := f.choose(chosen, id, places[i]); err != nil {
 			return nil, err
 		}
+	}
+	if f.around && len(chosen) <= parallel {
+		f.lookAround(chosen)
 	}
 	blocks := make([]wanted, 0, len(chosen))
 	for _, b := range chosen {
@@ -148,6 +154,27 @@ func (f *fetch) choose(chosen map[spot]*wanted, id objects.ID, places []place) e
 	return nil
 }
 
+// lookAround chooses besides what stands just before trees and commits: who wrote them
+// wrote before them what they lead to, which will be asked for next.
+func (f *fetch) lookAround(chosen map[spot]*wanted) {
+	for _, b := range slices.Collect(maps.Values(chosen)) {
+		p := b.ids[0]
+		if !p.typ().IsMeta() {
+			continue
+		}
+		for i := int(p.block) - 1; i >= 0; i-- {
+			at := p.in.blocks[i]
+			before := spot{p.pack, at.off}
+			if p.in.packs[at.pack] != p.pack || b.off-at.off > gap || f.sent[before] {
+				break
+			}
+			if chosen[before] == nil {
+				chosen[before] = &wanted{spot: before, size: int64(at.size)}
+			}
+		}
+	}
+}
+
 // run sends blocks, then the bases of what was sent and other copies of what
 // could not be read, until there is nothing left.
 func (f *fetch) run(ctx context.Context, blocks []wanted) error {
@@ -188,6 +215,9 @@ func (f *fetch) run(ctx context.Context, blocks []wanted) error {
 
 // send sends one block of c. It returns what must come besides.
 func (f *fetch) send(c contents, b wanted) (more []objects.ID, err error) {
+	if len(b.ids) == 0 {
+		return nil, f.sendAlong(c, b)
+	}
 	err = c.err
 	var stored []byte
 	if err == nil {
@@ -235,6 +265,26 @@ func (f *fetch) bases(b wanted, stored []byte) (bases []objects.ID, err error) {
 		}
 	}
 	return bases, nil
+}
+
+// sendAlong sends a block that nobody wants yet, if it can be read and what is in it is
+// worth something by itself.
+func (f *fetch) sendAlong(c contents, b wanted) error {
+	if c.err != nil {
+		return nil
+	}
+	stored := c.data[b.off-c.off:][:b.size]
+	if f.data.Decode(stored) != nil {
+		return nil
+	}
+	for i := range f.data.Len() {
+		switch t, _ := f.data.Record(i); t {
+		case pack.Delta, pack.Recipe, pack.Chunk:
+			return nil
+		}
+	}
+	f.sent[b.spot] = true
+	return f.out.Append(stored)
 }
 
 // contents are bytes of a pack, with several blocks in a row.

@@ -34,7 +34,7 @@ type index struct {
 // How indexes and packs are read: a round trip costs about as much as so many
 // bytes more.
 const (
-	wholeIndex = 1 << 20  // indexes up to this size are read as a whole and kept
+	wholeIndex = 3 << 20  // indexes up to this size are read as a whole and kept
 	gap        = 64 << 10 // what lies between two pieces is read too, up to this
 	maxRange   = 4 << 20  // bytes that are read from packs at once, if blocks allow
 	parallel   = 4        // requests at a time
@@ -45,6 +45,7 @@ type place struct {
 	entry
 	pack PackName
 	at   block
+	in   *head // of the index that says so
 }
 
 // find looks ids up in the indexes of v, and calls fn for each copy that is in a
@@ -115,7 +116,7 @@ func (s *search) found(x *index, i int, e entry) {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.fn(i, place{e, name, at}) {
+	if s.fn(i, place{e, name, at, x.head}) {
 		s.done[i] = true
 	}
 }
