@@ -65,6 +65,7 @@ bench: build
 	@PATH="$(CURDIR)/build:$$PATH" tests/bench/run.sh
 
 bench-sync: build
+	@tests/need-go.sh $(VERSITYGW)
 	@PATH="$(CURDIR)/build:$$PATH" tests/bench/sync.sh
 
 bench-clients: build

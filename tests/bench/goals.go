@@ -51,13 +51,14 @@ var storeGoals = []goal{
 	{what: "peak memory", figure: figure{"MB", peak}, limits: [3]float64{200, 200, 200}},
 }
 
-// byPath, onBucket, onApache and onServer are what sync.sh calls cache-tool with
+// byPath, onBucket, onApache, onServer and onS3 are what sync.sh calls cache-tool with
 // each of its destinations.
 const (
 	byPath   = "cachetool-path"
 	onBucket = "cachetool-bucket"
 	onApache = "cachetool-apache"
 	onServer = "cachetool-serve"
+	onS3     = "cachetool-s3"
 )
 
 // changed is no tool: it is what changed in v2, compressed.
@@ -79,6 +80,13 @@ var syncGoals = slices.Concat(
 	everywhere(goal{what: "bytes of v2 pulled, to what changed (tar\\|zstd -3)", figure: moved("pull"), theirs: moved("push2"), against: []string{changed}, limits: [3]float64{1.2, 1.2}}),
 	everywhere(goal{what: "bytes of v2 pushed, to bup's growth", figure: moved("push2"), against: []string{"bup"}, limits: [3]float64{2: 1}}),
 	everywhere(goal{what: "bytes of v2 pulled, to bup's growth", figure: moved("pull"), theirs: moved("push2"), against: []string{"bup"}, limits: [3]float64{2: 1}}),
+	[]goal{
+		{what: "s3: first push, to restic copy", tool: onS3, figure: seconds("push1"), against: []string{"restic-s3"}, limits: faster},
+		{what: "s3: push of 1 %, to restic copy", tool: onS3, figure: seconds("push2"), against: []string{"restic-s3"}, limits: faster},
+		{what: "s3: save and first push, to rclone, tar\\|zstd\\|curl", tool: onS3, figure: withSave("save1", "push1"), theirs: seconds("push1"), against: []string{"rclone-s3", "tarcurl-s3"}, limits: faster},
+		{what: "s3: save and push of 1 %, to rclone, tar\\|zstd\\|curl", tool: onS3, figure: withSave("save2", "push2"), theirs: seconds("push2"), against: []string{"rclone-s3", "tarcurl-s3"}, limits: faster},
+		{what: "s3: clone and restore, to rclone, curl\\|unzstd\\|tar", tool: onS3, figure: seconds("clone", "unpack"), theirs: seconds("clone"), against: []string{"rclone-s3", "tarcurl-s3"}, limits: told},
+	},
 	everywhere(goal{what: "peak memory", figure: figure{"MB", peak}, limits: [3]float64{200, 200, 200}}),
 	[]goal{{what: "peak memory of the server", tool: onServer, figure: counted("server.peak"), limits: [3]float64{200, 200, 200}}},
 )
@@ -86,8 +94,11 @@ var syncGoals = slices.Concat(
 // told are the limits of ratios that are told, and held to nothing.
 var told = [3]float64{math.Inf(1), math.Inf(1), math.Inf(1)}
 
+// faster are the limits of who is to be no slower than another.
+var faster = [3]float64{1, 1, 1}
+
 // everywhere makes a goal one for each destination.
-func everywhere(g goal) []goal { return forEach(g, byPath, onBucket, onApache, onServer) }
+func everywhere(g goal) []goal { return forEach(g, byPath, onBucket, onApache, onServer, onS3) }
 
 // remotely leaves out those that need no network.
 func remotely(g goal) []goal { return forEach(g, onApache, onServer) }

@@ -55,7 +55,7 @@ turns() {
 	local program
 	for REP in $(seq "$REPS"); do for WL in $WLS; do
 		for TOOL in $TOOLS; do
-			case $TOOL in tarzstd*) program=zstd ;; cachetool*) program=cache-tool ;; tarcurl) program=curl ;; changed) program=git ;; *) program=$TOOL ;; esac
+			case $TOOL in tarzstd*) program=zstd ;; cachetool*) program=cache-tool ;; tarcurl*) program=curl ;; changed) program=git ;; *) program=${TOOL%-s3} ;; esac
 			command -v "$program" > /dev/null || { [ "$REP" != 1 ] || echo "skip $TOOL on $WL: not installed"; continue; }
 			prep
 			cd "$R"; "t_$TOOL"; cd "$R"

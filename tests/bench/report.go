@@ -123,9 +123,11 @@ func report(w io.Writer, file string) error {
 
 // shown returns those of the steps that somebody has a row for, called as the step
 // is with suffix behind it.
-func (s suite) shown(d data, workload, suffix string) []step {
+func (s suite) shown(d data, workload string, suffixes ...string) []step {
 	return slices.DeleteFunc(slices.Clone(s.steps), func(st step) bool {
-		return !slices.ContainsFunc(d.tools[workload], func(t string) bool { return d.rows[workload][t][st.name+suffix] != nil })
+		return !slices.ContainsFunc(d.tools[workload], func(t string) bool {
+			return slices.ContainsFunc(suffixes, func(suffix string) bool { return d.rows[workload][t][st.name+suffix] != nil })
+		})
 	})
 }
 
@@ -155,7 +157,7 @@ func writeTimes(w io.Writer, d data, s suite, workload string) {
 
 // writeMoves tells the bytes and requests of each step.
 func writeMoves(w io.Writer, d data, s suite, workload string) {
-	shown := s.shown(d, workload, ".bytes")
+	shown := s.shown(d, workload, ".bytes", ".requests")
 	fmt.Fprintf(w, "\n%s: MB on the wire; requests, where there are some\n\n| |", workload)
 	for _, st := range shown {
 		fmt.Fprintf(w, " %s |", st.title)

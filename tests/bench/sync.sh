@@ -18,17 +18,17 @@
 # nothing yet: clone --lazy, and run, which is a hit.
 #
 # For each: bytes on the wire and requests. Destinations of cache-tool are another repository by path, a bucket in a
-# directory, one on Apache (WebDAV), and a server of its own. Stores that need no program of their own to be copied
+# directory, one on Apache (WebDAV), a server of its own, and an object store (s3.sh). Stores that need no program of their own to be copied
 # (borg, casync) are copied by rsync, which tells what it costs to move bytes at all. There is no kopia in Debian;
 # where it is installed (NEWER=1) it takes part.
 set -u
 export LC_ALL=C
 W=$(realpath -m "${WORKDIR:-${TMPDIR:-/var/tmp}/cache-tool-bench}")
 REPS=${REPS:-1}; WLS=${WORKLOADS-W1 W2 W3}
-TOOLS=${TOOLS:-changed cachetool-path cachetool-bucket cachetool-apache cachetool-serve rsync git restic borg casync desync bup ostree kopia tarcurl}
+TOOLS=${TOOLS:-changed cachetool-path cachetool-bucket cachetool-apache cachetool-serve cachetool-s3 rsync git restic borg casync desync bup ostree kopia tarcurl rclone-s3 restic-s3 tarcurl-s3}
 R=$W/sync; S=$R/store; L=$R/live; O=$R/out; TO=$R/to
 . "$(dirname "$0")/lib.sh"
-setup git rsync zstd curl apache2:apache2-bin casync restic borg:borgbackup bup ostree npm && "$HERE/gen.sh" "$W" || exit
+setup git rsync zstd curl rclone apache2:apache2-bin casync restic borg:borgbackup bup ostree npm && "$HERE/gen.sh" "$W" || exit
 export PATH=$PATH:/usr/sbin
 CSV=$W/results-sync-$(date +%Y%m%d-%H%M%S).csv
 mkdir -p "$R"
@@ -314,6 +314,8 @@ t_tarcurl() {
 	put push1 v1; get clone1 v1 clone1; put push2 v2; get clone v2 clone2
 	stop
 }
+
+. "$HERE/s3.sh"
 
 (WLS=lazy; TOOLS=$(tr ' ' '\n' <<< "$TOOLS" | grep cachetool); turns)
 turns
