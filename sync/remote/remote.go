@@ -165,7 +165,7 @@ type Bucket interface {
 
 // A Tidier is a Bucket in which somebody who was killed may leave what no List shows.
 type Tidier interface {
-	// Tidy drops it, if it is older than age by the clock of the storage.
+	// Tidy drops it, if it is older than age by the clock of the storage, if that tells one.
 	Tidy(ctx context.Context, age time.Duration) error
 }
 

@@ -148,6 +148,20 @@ func (b *Bucket) Delete(ctx context.Context, name string) error {
 	return nil
 }
 
+// Tidy removes files that were never put whole, as somebody left them who was killed.
+// On a share the age is by this machine's clock.
+func (b *Bucket) Tidy(ctx context.Context, age time.Duration) error {
+	for _, dir := range remote.Dirs {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		if err := durable.RemoveStale(b.file(dir), age); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+	}
+	return nil
+}
+
 // Root returns the root.
 func (b *Bucket) Root(ctx context.Context) (remote.Root, error) {
 	const tries = 100

@@ -7,7 +7,9 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
+	"time"
 
 	"github.com/cache-tool/cache-tool/internal/durable"
 	"github.com/cache-tool/cache-tool/internal/test"
@@ -53,6 +55,39 @@ func TestStrangers(t *testing.T) {
 	}
 	for info, err := range b.List(t.Context(), "packs") {
 		t.Errorf("listed %v, %v", info, err)
+	}
+}
+
+// TestTidy: what was never put whole goes when it is old, and nothing else does.
+func TestTidy(t *testing.T) {
+	path := t.TempDir()
+	b := dir.Open(path)
+	if err := b.Tidy(ctx, time.Hour); err != nil {
+		t.Errorf("of an empty bucket: %v", err)
+	}
+	if err := b.Put(ctx, "packs/a.pack", bytes.NewReader(body), int64(len(body))); err != nil {
+		t.Fatal(err)
+	}
+	before := time.Now().Add(-2 * time.Hour)
+	for name, old := range map[string]bool{"packs/tmp-1": true, "packs/tmp-2": false, "packs/a.pack": true} {
+		file := filepath.Join(path, name)
+		if name != "packs/a.pack" {
+			os.WriteFile(file, nil, 0o666)
+		}
+		if old {
+			os.Chtimes(file, before, before)
+		}
+	}
+	if err := b.Tidy(ctx, time.Hour); err != nil {
+		t.Fatal(err)
+	}
+	var left []string
+	entries, _ := os.ReadDir(filepath.Join(path, "packs"))
+	for _, e := range entries {
+		left = append(left, e.Name())
+	}
+	if want := []string{"a.pack", "tmp-2"}; !slices.Equal(left, want) {
+		t.Errorf("left are %q, want %q", left, want)
 	}
 }
 

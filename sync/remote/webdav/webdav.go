@@ -209,6 +209,27 @@ func (b *Bucket) remove(ctx context.Context, name string) error {
 	return err
 }
 
+// Tidy removes files that were never put whole, as somebody left them who was killed. The
+// age is by this machine's clock.
+func (b *Bucket) Tidy(ctx context.Context, age time.Duration) error {
+	for _, dir := range remote.Dirs {
+		all, err := b.propfind(ctx, dir+"/")
+		if err != nil && !errors.Is(err, remote.ErrNotFound) {
+			return err
+		}
+		for _, info := range all {
+			isPending := strings.HasPrefix(info.Name, remote.Pending)
+			if !isPending || info.Time.IsZero() || time.Since(info.Time) < age {
+				continue
+			}
+			if err := b.remove(ctx, dir+"/"+info.Name); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
 // tidy removes what a failed attempt may have left, without being in the way.
 func (b *Bucket) tidy(ctx context.Context, name string) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), min(b.o.Patience, 5*time.Second))
