@@ -165,7 +165,7 @@ func (f *fetch) lookAround(chosen map[spot]*wanted) {
 		for i := int(p.block) - 1; i >= 0; i-- {
 			at := p.in.blocks[i]
 			before := spot{p.pack, at.off}
-			if p.in.packs[at.pack] != p.pack || b.off-at.off > gap || f.sent[before] {
+			if p.in.packs[at.pack] != p.pack || b.off-at.off > gap || at.off+int64(at.size) > b.off || f.sent[before] {
 				break
 			}
 			if chosen[before] == nil {
