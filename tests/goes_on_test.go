@@ -41,6 +41,7 @@ func bigWork(t *testing.T, h *host, seed uint64, packs int) {
 // TestPushGoesOn interrupts a push of several packs, by SIGINT and SIGKILL, again and
 // again at another moment. It goes on each time, and sends little twice.
 func TestPushGoesOn(t *testing.T) {
+	t.Parallel() // it waits most of the time
 	names := []string{"serve"}
 	if test.Soak() {
 		names = append(names, "path", "bucket", "apache", "nginx", "lighttpd", "rclone", "versitygw")
@@ -129,6 +130,7 @@ func TestPushGoesOn(t *testing.T) {
 // TestPullGoesOn breaks the connection in the middle of the packs of a clone, and
 // kills it: what has come need not come again.
 func TestPullGoesOn(t *testing.T) {
+	t.Parallel() // it waits most of the time
 	names := []string{"serve"}
 	if test.Soak() {
 		names = append(names, "apache", "lighttpd")

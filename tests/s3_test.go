@@ -216,6 +216,7 @@ func forgetful(t *testing.T, endpoint string) string {
 // TestS3Unreachable: a store that does not answer, or throttles, costs no build
 // anything but a bounded time, and what is pushed later is all there.
 func TestS3Unreachable(t *testing.T) {
+	t.Parallel() // it waits most of the time
 	s := startS3(t, s3test.Servers[0])
 	h := s.connected(t)
 	if err := h.put("first"); err != nil {
