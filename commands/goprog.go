@@ -78,7 +78,8 @@ func (s *session) goprogOptions(ctx context.Context) (o goprog.Options, err erro
 	if err != nil {
 		return o, err
 	}
-	values, err := r.Values(ctx, branch, repo.ValuesOptions{})
+	dir := filepath.Join(r.Dir, "files", "go")
+	values, err := r.Values(ctx, branch, repo.ValuesOptions{Known: filepath.Join(dir, "known")})
 	if err != nil {
 		return o, err
 	}
@@ -92,7 +93,7 @@ func (s *session) goprogOptions(ctx context.Context) (o goprog.Options, err erro
 	}
 	return goprog.Options{
 		Store: values, Local: !r.IsLazy(), Close: values.Close,
-		Dir: filepath.Join(r.Dir, "files", "go"), MaxSize: max,
+		Dir: dir, MaxSize: max,
 	}, nil
 }
 
