@@ -40,16 +40,12 @@ func appendString(b []byte, s string) []byte {
 }
 
 // parse is the inverse of encode. Of what is not whole it returns nothing.
-func parse(s string) (map[place]objects.ID, map[objects.ID]Entry) {
-	const sum = 4
-	if len(s) < len(magic)+sum {
+func parse(b []byte) (map[place]objects.ID, map[objects.ID]Entry) {
+	end := len(b) - crc32.Size
+	if end < 0 || crc32.Checksum(b[:end], castagnoli) != binary.BigEndian.Uint32(b[end:]) {
 		return nil, nil
 	}
-	r := reader{rest: s[len(s)-sum:]}
-	if crc32.Checksum([]byte(s[:len(s)-sum]), castagnoli) != r.uint32() {
-		return nil, nil
-	}
-	r = reader{rest: s[:len(s)-sum]}
+	r := reader{rest: string(b[:end])} // of which the paths are parts
 	if r.take(len(magic)) != magic || r.uint32() != version {
 		return nil, nil
 	}

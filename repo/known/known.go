@@ -65,7 +65,7 @@ func Open(name string) *Table {
 	t := &Table{name: name}
 	data, err := os.ReadFile(name)
 	if err == nil {
-		t.places.old, t.entries.old = parse(string(data))
+		t.places.old, t.entries.old = parse(data)
 	}
 	return t
 }
