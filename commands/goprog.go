@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"os"
 	"path/filepath"
+	"runtime/debug"
 
 	"github.com/urfave/cli/v2"
 
@@ -50,6 +51,7 @@ GOCACHEPROG='cache-tool goprog' go build ./...`),
 // end before: the go command gets it, too, and says what is to be done.
 func (s *session) goprog(ctx context.Context, stats string) error {
 	ctx = context.WithoutCancel(ctx)
+	debug.SetGCPercent(200) // a build without changes is over before there is a collection
 	o, err := s.goprogOptions(ctx)
 	if err != nil {
 		s.warn("not cached: %v", err)
