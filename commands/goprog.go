@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"os"
 	"path/filepath"
+	"runtime/debug"
 
 	"github.com/urfave/cli/v2"
 
@@ -50,6 +51,7 @@ GOCACHEPROG='cache-tool goprog' go build ./...`),
 // end before: the go command gets it, too, and says what is to be done.
 func (s *session) goprog(ctx context.Context, stats string) error {
 	ctx = context.WithoutCancel(ctx)
+	debug.SetGCPercent(200) // a build without changes is over before there is a collection
 	o, err := s.goprogOptions(ctx)
 	if err != nil {
 		s.warn("not cached: %v", err)
@@ -78,7 +80,8 @@ func (s *session) goprogOptions(ctx context.Context) (o goprog.Options, err erro
 	if err != nil {
 		return o, err
 	}
-	values, err := r.Values(ctx, branch, repo.ValuesOptions{})
+	dir := filepath.Join(r.Dir, "files", "go")
+	values, err := r.Values(ctx, branch, repo.ValuesOptions{Known: filepath.Join(dir, "known")})
 	if err != nil {
 		return o, err
 	}
@@ -92,7 +95,7 @@ func (s *session) goprogOptions(ctx context.Context) (o goprog.Options, err erro
 	}
 	return goprog.Options{
 		Store: values, Local: !r.IsLazy(), Close: values.Close,
-		Dir: filepath.Join(r.Dir, "files", "go"), MaxSize: max,
+		Dir: dir, MaxSize: max,
 	}, nil
 }
 

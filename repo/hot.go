@@ -132,12 +132,18 @@ type readBranch struct {
 	staged bool // there may be something in its stage
 }
 
-// tips returns the branches of the scope. One that is damaged is passed over.
+// tips returns the branches of the scope. One that is damaged is passed over. What a
+// fold takes out of a stage has been in the branch before, so the stage comes first.
 func (v *Values) tips(ctx context.Context) []readBranch {
 	tips := make([]readBranch, len(v.scope))
 	for i, branch := range v.scope {
 		mark, err := v.repo.Stage(branch).Mark()
 		tips[i] = readBranch{branch, objects.EmptyTree, err != nil || mark != stage.Mark{}}
+		if tips[i].staged {
+			if err := v.repo.Stage(branch).Refresh(ctx); err != nil {
+				v.repo.warn(err)
+			}
+		}
 		_, root, err := v.repo.Tip(ctx, branch)
 		if err == nil {
 			tips[i].root = root
@@ -150,12 +156,11 @@ func (v *Values) tips(ctx context.Context) []readBranch {
 
 // lookup is Repo.Lookup for what the branches were a moment ago, without those of the
 // scope that come before skip.
-func (v *Values) lookup(ctx context.Context, skip int, kind entry.Kind, key string) (Found, error) {
-	path := entry.Path(kind, key)
+func (v *Values) lookup(ctx context.Context, skip int, kind entry.Kind, key, path string) (Found, error) {
 	for _, t := range v.hot.branches(ctx, v)[skip:] {
 		found := Found{Kind: kind, Key: key, Path: path, Branch: t.branch}
 		if t.staged {
-			record, ok, err := v.repo.Stage(t.branch).Lookup(ctx, path)
+			record, ok, err := v.repo.Stage(t.branch).Seen(ctx, path)
 			if err != nil {
 				v.repo.warn(err)
 			}
@@ -166,10 +171,10 @@ func (v *Values) lookup(ctx context.Context, skip int, kind entry.Kind, key stri
 				return found, nil
 			}
 		}
-		e, err := v.repo.findPath(ctx, t.root, path)
+		var err error
+		found.ID, err = v.findIn(ctx, t.root, path)
 		switch {
 		case err == nil:
-			found.ID = e.ID
 			return found, nil
 		case ctx.Err() != nil:
 			return found, ctx.Err()

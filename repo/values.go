@@ -15,6 +15,7 @@ import (
 	"github.com/cache-tool/cache-tool/objects/entry"
 	"github.com/cache-tool/cache-tool/objects/odb"
 	"github.com/cache-tool/cache-tool/refs"
+	"github.com/cache-tool/cache-tool/repo/known"
 )
 
 // Values is the repository as build tools see it: values by key, one branch to write
@@ -48,7 +49,8 @@ type Values struct {
 	used    map[string]struct{} // paths of what was used
 	fresh   []string            // of these what is not noted yet
 
-	hot hot
+	hot   hot
+	known *known.Table
 }
 
 // ValuesOptions say how values are kept. The zero value works.
@@ -59,6 +61,10 @@ type ValuesOptions struct {
 	// Patience is how long a lookup may wait for the remote of a lazy repository.
 	// After that the remote is not asked any more. Zero is 20 s.
 	Patience time.Duration
+
+	// Known is the name of a file that remembers from one process to the next what was
+	// found: see package known. Empty is none.
+	Known string
 }
 
 const (
@@ -86,14 +92,18 @@ func (r *Repo) Values(ctx context.Context, branch refs.Name, o ValuesOptions) (*
 	if o.Patience == 0 {
 		o.Patience = 20 * time.Second
 	}
-	return &Values{
+	v := &Values{
 		repo: r, branch: branch, scope: scope, o: o,
 		source: sync.OnceValue(func() Source { return ReadSource(".") }),
 		memory: semaphore.NewWeighted(waitingMemory),
 		places: make(chan struct{}, maxWaiting),
 		newest: map[string]*waiting{},
 		used:   map[string]struct{}{},
-	}, nil
+	}
+	if o.Known != "" {
+		v.known = known.Open(o.Known)
+	}
+	return v, nil
 }
 
 // Get returns the value of key in the first branch of the scope that has it. A miss,
@@ -103,12 +113,12 @@ func (v *Values) Get(ctx context.Context, kind entry.Kind, key string) (entry.St
 	if s, deleted := v.unstaged(path); s.Open != nil {
 		return s, nil
 	} else if deleted {
-		return v.find(ctx, 1, kind, key)
+		return v.find(ctx, 1, kind, key, path)
 	}
 	s, seq, ok := v.hot.get(ctx, v, path)
 	if !ok {
 		var err error
-		if s, err = v.find(ctx, 0, kind, key); err != nil {
+		if s, err = v.find(ctx, 0, kind, key, path); err != nil {
 			return s, err
 		}
 		if s.Size <= inMemory {
@@ -121,10 +131,10 @@ func (v *Values) Get(ctx context.Context, kind entry.Kind, key string) (entry.St
 
 // find looks a value up in the branches of the scope, without the first skip of them.
 // Small ones it reads.
-func (v *Values) find(ctx context.Context, skip int, kind entry.Kind, key string) (entry.Stored, error) {
+func (v *Values) find(ctx context.Context, skip int, kind entry.Kind, key, path string) (entry.Stored, error) {
 	asking, done := v.patient(ctx)
 	defer done()
-	found, err := v.lookup(asking, skip, kind, key)
+	found, err := v.lookup(asking, skip, kind, key, path)
 	if err != nil {
 		return entry.Stored{}, v.miss(ctx, kind, key, err)
 	}
@@ -139,26 +149,20 @@ func (v *Values) find(ctx context.Context, skip int, kind entry.Kind, key string
 }
 
 func (v *Values) read(ctx context.Context, found Found) (entry.Stored, error) {
-	r := v.repo
-	payload, meta, err := entry.Read(ctx, r.DB, found.ID)
+	meta, body, size, err := v.holds(ctx, found.ID)
 	if err != nil {
 		return entry.Stored{}, err
 	}
-	body, ok := payload.Find(entry.BodyName)
-	if !ok || meta.Kind != found.Kind || entry.Abbreviated(found.Path) && meta.Key != found.Key {
+	if body.IsZero() || meta.Kind != found.Kind || entry.Abbreviated(found.Path) && meta.Key != found.Key {
 		return entry.Stored{}, fmt.Errorf("malformed entry %s: it is no value of %s", found.ID.Short(), found.Kind)
-	}
-	_, size, err := r.DB.Stat(ctx, body.ID)
-	if err != nil {
-		return entry.Stored{}, err
 	}
 	s := entry.Stored{Meta: meta, Size: size}
 	if size <= inMemory {
-		s.Open = v.openSmall(found, body.ID)
+		s.Open = v.openSmall(found, body)
 	} else {
-		s.Open = v.openBig(found, body.ID)
+		s.Open = v.openBig(found, body)
 	}
-	return s, r.bring(ctx, found.ID) // all of it, while there is a limit to how long that may take
+	return s, nil
 }
 
 // openSmall returns how to open a value that is kept in memory once it was read.
@@ -286,6 +290,7 @@ func (v *Values) Close(ctx context.Context) error {
 	case <-ctx.Done():
 		return context.Cause(ctx)
 	}
+	_ = v.known.Save() // without it the next process reads it all again
 	if v.dropped > 1 {
 		v.repo.warn(fmt.Errorf("%d values could not be stored", v.dropped))
 	}

@@ -191,7 +191,7 @@ func (v *Values) openWaiting(ctx context.Context, w *waiting) (io.ReadCloser, er
 	v.mu.Lock()
 	if w.file != nil && w.done {
 		v.mu.Unlock()
-		s, err := v.find(ctx, 0, w.kind, w.key)
+		s, err := v.find(ctx, 0, w.kind, w.key, w.path)
 		if err != nil {
 			return nil, err
 		}
@@ -353,6 +353,7 @@ func (v *Values) name(ctx context.Context, c *Change, w *waiting) (changed bool,
 	id, err := entry.Write(c.Batch, meta, objects.Entries{{Mode: objects.ModeFile, Name: entry.BodyName, ID: w.blob}}, objects.ID{})
 	if err == nil {
 		c.Set(w.kind, w.key, id)
+		v.noteEntry(id, meta, w.blob, w.size)
 	}
 	return err == nil, err
 }

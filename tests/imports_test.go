@@ -30,10 +30,11 @@ var mayImport = map[string][]string{
 	"internal/front": {"commands/run", "refs", "repo", "repo/action"},
 	"commands/run":   {"objects/entry", "refs", "repo", "repo/action"},
 
-	"repo":           {"internal/durable", "objects", "objects/...", "refs", "repo/stage", "repo/statcache", "repo/worktree", "repo/action", "repo/gc", "repo/ci", "internal/uses", goGit, goBilly, xsync, xsys},
+	"repo":           {"internal/durable", "objects", "objects/...", "refs", "repo/stage", "repo/known", "repo/statcache", "repo/worktree", "repo/action", "repo/gc", "repo/ci", "internal/uses", goGit, goBilly, xsync, xsys},
 	"repo/action":    {"internal/durable", "objects", "objects/...", "repo/statcache", "internal/uses", "repo/worktree", doublestar, xsync, xsys},
 	"repo/worktree":  {"internal/durable", "objects", "objects/...", "repo/statcache", doublestar, xsync, xsys},
 	"repo/stage":     {"internal/durable", "objects", "objects/entry", "objects/trees", xsys},
+	"repo/known":     {"internal/durable", "objects"},
 	"repo/statcache": {"internal/durable", "objects", xsys},
 	"repo/ci":        {},
 	"repo/gc":        {"objects", "objects/entry", "objects/reach", "objects/trees", "refs"},

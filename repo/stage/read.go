@@ -49,6 +49,50 @@ func (s *Stage) Lookup(ctx context.Context, path string) (Record, bool, error) {
 	return Record{}, false, nil
 }
 
+// Refresh reads what is new, for Seen.
+func (s *Stage) Refresh(context.Context) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	files, err := s.openBoth()
+	if err != nil {
+		return s.wrap(err)
+	}
+	defer files.close()
+	for i, f := range files {
+		if f == nil {
+			s.views[i] = view{}
+			continue
+		}
+		if s.views[i].index == nil {
+			s.views[i] = view{index: map[string]value{}} // all of it is to be read
+		}
+		if err := s.views[i].refresh(f, nil, s.warnDamage); err != nil {
+			return s.wrap(err)
+		}
+	}
+	return nil
+}
+
+// Seen is Lookup without a look at the files: it goes by what they held at the last
+// Refresh, or later.
+func (s *Stage) Seen(ctx context.Context, path string) (Record, bool, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for i := range s.views {
+		known, found := s.views[i].index[path]
+		if found && i == folding {
+			var err error
+			if found, err = s.counts(ctx, s.views[i].seq); err != nil {
+				return Record{}, false, s.wrap(err)
+			}
+		}
+		if found {
+			return Record{Path: path, Mode: known.mode, ID: known.id}, true, nil
+		}
+	}
+	return Record{}, false, nil
+}
+
 // All returns the newest record of each path, in the order of
 // trees.ComparePaths.
 func (s *Stage) All(ctx context.Context) ([]Record, error) {

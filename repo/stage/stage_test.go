@@ -59,6 +59,14 @@ func checkAll(t testing.TB, s *stage.Stage, want ...stage.Record) {
 			t.Errorf("Lookup(%q) = %v, %v, %v; want %v", w.Path, r, ok, err, w)
 		}
 	}
+	if err := s.Refresh(ctx); err != nil {
+		t.Error(err)
+	}
+	for _, w := range want {
+		if r, ok, err := s.Seen(ctx, w.Path); err != nil || !ok || r != w {
+			t.Errorf("Seen(%q) = %v, %v, %v; want %v", w.Path, r, ok, err, w)
+		}
+	}
 }
 
 func TestLastRecordWins(t *testing.T) {
@@ -83,6 +91,33 @@ func TestLastRecordWins(t *testing.T) {
 	}
 	if n, err := s.Count(ctx); n != 9 || err != nil {
 		t.Errorf("Count = %d, %v; want 9", n, err)
+	}
+}
+
+// What others add shows once it is asked for.
+func TestSeen(t *testing.T) {
+	dir := t.TempDir()
+	s, other := open(t, dir, "main"), open(t, dir, "main")
+	for n := range 3 {
+		appendTo(t, other, put("a", n))
+		if r, ok, err := s.Seen(ctx, "a"); err != nil || ok != (n > 0) || ok && r != put("a", n-1) {
+			t.Errorf("Seen before Refresh %d: %v, %t, %v", n, r, ok, err)
+		}
+		if err := s.Refresh(ctx); err != nil {
+			t.Fatal(err)
+		}
+		if r, ok, err := s.Seen(ctx, "a"); err != nil || !ok || r != put("a", n) {
+			t.Errorf("Seen after Refresh %d: %v, %t, %v", n, r, ok, err)
+		}
+	}
+	if err := other.Drop(ctx); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Refresh(ctx); err != nil {
+		t.Fatal(err)
+	}
+	if r, ok, err := s.Seen(ctx, "a"); ok || err != nil {
+		t.Errorf("Seen once all is dropped: %v, %v", r, err)
 	}
 }
 

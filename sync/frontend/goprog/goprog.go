@@ -14,7 +14,6 @@ package goprog
 import (
 	"bufio"
 	"context"
-	"encoding/base64"
 	"encoding/hex"
 	"encoding/json"
 	"errors"
@@ -225,12 +224,12 @@ func (s *server) find(ctx context.Context, action string, e effort) (v entry.Sto
 // ends the build.
 func (s *server) put(ctx context.Context, r request) error {
 	began := time.Now()
-	body := &quoted{in: s.in}
+	body := &body{in: s.in}
 	if err := body.begin(r.BodySize); err != nil {
 		return err
 	}
 	output := hex.EncodeToString(r.OutputID)
-	path, err := s.files.add(output, r.BodySize, base64.NewDecoder(base64.StdEncoding, body))
+	path, err := s.files.add(output, r.BodySize, body)
 	if err := body.skip(); err != nil {
 		return err
 	}
@@ -266,68 +265,4 @@ func (s *server) store(ctx context.Context, action, output, path string, size in
 	defer f.Close()
 	v.Body = f
 	return s.o.Store.Put(ctx, Kind, action, v)
-}
-
-// A quoted body is a JSON string of which nothing is escaped.
-type quoted struct {
-	in    *bufio.Reader
-	ended bool
-}
-
-var errNoBody = errors.New("read a request: no body where one was announced")
-
-// begin reads up to the quote in front of the body. An empty one is not sent.
-func (q *quoted) begin(size int64) error {
-	if q.ended = size == 0; q.ended {
-		return nil
-	}
-	for {
-		c, err := q.in.ReadByte()
-		switch {
-		case err != nil:
-			return err
-		case c == '"':
-			return nil
-		case c != '\n' && c != '\r' && c != ' ' && c != '\t':
-			return errNoBody
-		}
-	}
-}
-
-// Read returns io.EOF at the quote behind the body.
-func (q *quoted) Read(p []byte) (int, error) {
-	if q.ended {
-		return 0, io.EOF
-	}
-	if _, err := q.in.Peek(1); err != nil {
-		return 0, noEOF(err)
-	}
-	ready, _ := q.in.Peek(min(len(p), q.in.Buffered()))
-	for i, c := range ready {
-		if c == '"' {
-			q.ended = true
-			copy(p, ready[:i])
-			_, _ = q.in.Discard(i + 1)
-			if i == 0 {
-				return 0, io.EOF
-			}
-			return i, nil
-		}
-	}
-	n := copy(p, ready)
-	_, err := q.in.Discard(n)
-	return n, err
-}
-
-// skip reads what is left of the body.
-func (q *quoted) skip() error {
-	_, err := io.Copy(io.Discard, q)
-	return err
-}
-
-func noEOF(err error) error {
-	if err == io.EOF {
-		return io.ErrUnexpectedEOF
-	}
-	return err
 }
