@@ -32,7 +32,7 @@ DUNE = dune:ocaml-dune ocamlopt:ocaml-nox ocamlfind:ocaml-findlib menhir $(OCAML
 # What docs/scale.md quotes. "make simulate ENTRIES=10000 TEAMS=own/10" is done in seconds; SIMULATE is for other
 # flags of tests/simulate/simulate_test.go: SIMULATE='-latency 10ms -csv /tmp/tables.csv'.
 ENTRIES = 10000,100000,1000000
-TEAMS = own/1,own/10,own/100,own/1000/1,own/1000/2,one/1,one/10,one/30,one/100/0.5,one/1000/0.2/5m
+TEAMS = own/1,own/10,own/100,own/1000/1,own/1000/1/3m,own/1000/2,one/1,one/10,one/30,one/100/0.5,one/300/0.2/5m
 PUSHES = 1,10,100,1000
 
 # What the race detector need not see again: tests that damage files, cut the power and kill processes, one after the

@@ -1,3 +1,9 @@
+// Package simulate counts what pushes, pulls and collections of a bucket take, for
+// docs/scale.md: real repositories, the real transfer, and a bucket in memory with a link
+// to it for each machine, which takes time and fails.
+//
+// It runs in a bubble of testing/synctest, whose clock goes on when all wait. So time is
+// that of the links: what is computed takes none, and a thousand machines fit into one.
 package simulate
 
 import (
@@ -24,9 +30,6 @@ type Network struct {
 
 // A link connects one machine with a bucket, and counts. It sends a request again as the
 // backends for real storage do: five times, with a growing pause.
-//
-// It waits by the clock of the time package: in a bubble of testing/synctest that costs
-// nothing, and what computing takes costs no time.
 type link struct {
 	remote.Bucket
 	net Network

@@ -78,13 +78,10 @@ func showTeams(all []Worked) *Table {
 	t := &Table{
 		Title: "Machines that build once each, and push to one bucket",
 		Head: []string{"branches", "machines", "builds/s", "gcs", "pushed", "given up", "pushes/s", "s, median", "s, 95 %", "s, longest",
-			"requests a push", "swaps", "lost", "up", "down", "requests a pull", "down", "sent again", "$ for 1,000"},
+			"requests a push", "swaps lost", "up", "down", "requests a pull", "down", "$ for 1,000"},
 	}
 	for _, w := range all {
-		branches, rate := "own", "all at once"
-		if w.Shared {
-			branches = "one"
-		}
+		rate := "all at once"
 		if w.PerSecond > 0 {
 			rate = shown(w.PerSecond)
 		}
@@ -93,9 +90,9 @@ func showTeams(all []Worked) *Table {
 		both.Add(w.Pushes)
 		each := func(n int) float64 { return float64(n) / float64(w.Machines) }
 		bytes := func(n int64) string { return size(float64(n) / float64(w.Machines)) }
-		t.add(branches, number(w.Machines), rate, w.Collects, number(w.Pushed), w.GivenUp, float64(w.Pushed)/w.Time.Seconds(), w.nth(0.5), w.nth(0.95), w.nth(1),
-			each(w.Pushes.Requests()), each(w.Pushes.Swaps), each(w.Pushes.Lost), bytes(w.Pushes.Up), bytes(w.Pushes.Down),
-			each(w.Pulls.Requests()), bytes(w.Pulls.Down), number(both.Retries), dollars(both, w.Machines))
+		t.add(branches(w.Shared), number(w.Machines), rate, w.Collects, number(w.Pushed), w.GivenUp, float64(w.Pushed)/w.Time.Seconds(), w.nth(0.5), w.nth(0.95), w.nth(1),
+			each(w.Pushes.Requests()), each(w.Pushes.Lost), bytes(w.Pushes.Up), bytes(w.Pushes.Down),
+			each(w.Pulls.Requests()), bytes(w.Pulls.Down), dollars(both, w.Machines))
 	}
 	return t
 }
@@ -108,14 +105,22 @@ func (w Worked) nth(share float64) time.Duration {
 	return w.Each[min(len(w.Each)-1, int(share*float64(len(w.Each))))]
 }
 
-// showGrowth makes a table of what pushes without gc do to the root.
+// showGrowth makes a table of what grows with the pushes.
 func showGrowth(all []Grown) *Table {
 	t := &Table{
-		Title: "The root, by the pushes since a gc: the last row is the first push after one",
-		Head:  []string{"push", "root", "requests", "up", "down"},
+		Title: "What grows with the pushes, one entry each: the root, and history",
+		Head:  []string{"branches", "pushes", "gcs after", "root", "requests of the last", "up", "down", "requests of a lazy clone", "down"},
 	}
 	for _, g := range all {
-		t.add(number(g.Pushes), size(float64(g.Root)), g.Requests(), size(float64(g.Up)), size(float64(g.Down)))
+		t.add(branches(g.Shared), number(g.Pushes), g.GCs, size(float64(g.Root)), g.Requests(), size(float64(g.Up)), size(float64(g.Down)),
+			g.Lazy.Requests(), size(float64(g.Lazy.Down)))
 	}
 	return t
+}
+
+func branches(shared bool) string {
+	if shared {
+		return "one"
+	}
+	return "own"
 }

@@ -69,7 +69,7 @@ func TestSimulate(t *testing.T) {
 func inBubble(t *testing.T, fn func(*testing.T)) {
 	now := time.Now()
 	synctest.Test(t, func(t *testing.T) {
-		time.Sleep(now.Add(24 * time.Hour).Sub(time.Now()))
+		time.Sleep(time.Until(now.Add(24 * time.Hour)))
 		fn(t)
 	})
 	// Encoders that were made in there wait in a sync.Pool, and may not be used outside:
@@ -137,8 +137,14 @@ func runGrowth(ctx context.Context, dir string) ([]*Table, error) {
 	if err != nil {
 		return nil, err
 	}
-	all, err := Growth(ctx, dir, Network{}, at)
-	return []*Table{showGrowth(all)}, err
+	var all []Grown
+	for _, shared := range []bool{false, true} {
+		grown, err := Growth(ctx, filepath.Join(dir, branches(shared)), shared, at)
+		if all = append(all, grown...); err != nil {
+			return []*Table{showGrowth(all)}, err
+		}
+	}
+	return []*Table{showGrowth(all)}, nil
 }
 
 func numbers(s string) ([]int, error) {
