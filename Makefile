@@ -6,7 +6,7 @@
 # make bench   cache-tool beside every peer that can be installed; see tests/bench/run.sh
 # make bench-sync  push and pull beside peers; see tests/bench/sync.sh
 # make bench-clients  build tools behind the gateway; see tests/bench/clients.sh
-# make simulate  what pushes and pulls cost at scale, as docs/scale.md quotes it: 10 minutes, 2 GB of memory
+# make simulate  what pushes and pulls cost at scale, as docs/scale.md quotes it: up to 10 minutes, 2 GB of memory
 # make lint    gofmt, vet, staticcheck, govulncheck
 
 GO ?= go
