@@ -6,6 +6,7 @@
 # make bench   cache-tool beside every peer that can be installed; see tests/bench/run.sh
 # make bench-sync  push and pull beside peers; see tests/bench/sync.sh
 # make bench-clients  build tools behind the gateway; see tests/bench/clients.sh
+# make simulate  what pushes and pulls cost at scale, as docs/scale.md quotes it: up to 10 minutes, 2 GB of memory
 # make lint    gofmt, vet, staticcheck, govulncheck
 
 GO ?= go
@@ -28,12 +29,18 @@ DUNE = dune:ocaml-dune ocamlopt:ocaml-nox ocamlfind:ocaml-findlib menhir $(OCAML
 	$(OCAML)/base/META:libbase-ocaml-dev $(OCAML)/ppx_sexp_conv/META:libppx-sexp-conv-ocaml-dev \
 	$(OCAML)/ppx_compare/META:libppx-compare-ocaml-dev
 
+# What docs/scale.md quotes. "make simulate ENTRIES=10000 TEAMS=own/10" is done in seconds; SIMULATE is for other
+# flags of tests/simulate/simulate_test.go: SIMULATE='-latency 10ms -csv /tmp/tables.csv'.
+ENTRIES = 10000,100000,1000000
+TEAMS = own/1,own/10,own/100,own/1000/1,own/1000/1/3m,own/1000/2,one/1,one/10,one/30,one/100/0.5,one/300/0.2/5m
+PUSHES = 1,10,100,1000
+
 # What the race detector need not see again: tests that damage files, cut the power and kill processes, one after the
 # other, that count what must not grow with numbers, or wait for lines that break, and what Dune does.
 ALONE = Dune|BitFlips|Damaged|PowerCut|KilledAnywhere|FailsAnywhere|FullDisk|FlippedAnywhere|MendsEveryBit|IsNeverHalf|$\
 	PushGoesOn|PullGoesOn|S3Unreachable|FewRequests|MillionEntries|RemoteMany|HostileTrees|VeryDeep
 
-.PHONY: all build demo test test-minio soak bench bench-sync bench-clients lint clean
+.PHONY: all build demo test test-minio soak bench bench-sync bench-clients simulate lint clean
 all: build
 
 build:
@@ -71,6 +78,9 @@ bench-sync: build
 
 bench-clients: build
 	@PATH="$(CURDIR)/build:$$PATH" tests/bench/clients.sh
+
+simulate:
+	@cd tests/simulate && $(GO) test -count=1 -timeout 60m -run Simulate -args -entries $(ENTRIES) -teams $(TEAMS) -pushes $(PUSHES) $(SIMULATE)
 
 lint:
 	@out=$$(gofmt -l $$(git ls-files '*.go')); [ -z "$$out" ] || { echo "gofmt would change:"; echo "$$out"; exit 1; }
