@@ -95,7 +95,7 @@ func (x *exchange) send(ctx context.Context, tips []objects.ID, dryRun bool) (cu
 	if err != nil {
 		return nil, err
 	}
-	o.DryRun = dryRun
+	o.DryRun, o.Moves = dryRun, true
 	if x.m.lazy {
 		ctx = odb.Local(ctx) // what is not here is there
 	}

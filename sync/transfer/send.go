@@ -29,6 +29,11 @@ type indexedUploader interface {
 	UploadIndexed(ctx context.Context, p io.ReaderAt, size int64, index *pack.Index) error
 }
 
+// A lastUploader may wait with the last pack of a push until refs move.
+type lastUploader interface {
+	UploadLast(ctx context.Context, p io.ReaderAt, size int64, index *pack.Index) error
+}
+
 // Send makes sure that r has tips, with all that they lead to. Have are commits
 // that r is known to have so; they save work. Only what is missing is sent, so
 // that a Send that was broken off goes on where it stopped. What is not here is
@@ -158,13 +163,13 @@ func (s *sender) upload(ctx context.Context, parcels []*odb.Parcel) error {
 	for len(last) > 0 && !last[0].Last() {
 		p := last[0]
 		last = last[1:]
-		group.Go(func() error { return s.one(groupCtx, p) })
+		group.Go(func() error { return s.one(groupCtx, p, false) })
 	}
 	if err := group.Wait(); err != nil {
 		return err
 	}
-	for _, p := range last {
-		if err := s.one(ctx, p); err != nil {
+	for i, p := range last {
+		if err := s.one(ctx, p, i == len(last)-1); err != nil {
 			return err
 		}
 	}
@@ -173,7 +178,7 @@ func (s *sender) upload(ctx context.Context, parcels []*odb.Parcel) error {
 
 // one sends one parcel. A pack that arrived though its reply was lost may be sent
 // again: it is the same pack.
-func (s *sender) one(ctx context.Context, p *odb.Parcel) error {
+func (s *sender) one(ctx context.Context, p *odb.Parcel, last bool) error {
 	f, err := os.CreateTemp("", "cache-tool-*.pack")
 	if err != nil {
 		return fmt.Errorf("make a pack: %w", err)
@@ -190,14 +195,14 @@ func (s *sender) one(ctx context.Context, p *odb.Parcel) error {
 	if err != nil {
 		return fmt.Errorf("make a pack: %w", err)
 	}
-	if err := s.send(ctx, f, w, name); err != nil {
+	if err := s.send(ctx, f, w, name, last); err != nil {
 		return err
 	}
 	s.done(p, w.Size())
 	return nil
 }
 
-func (s *sender) send(ctx context.Context, f *os.File, w *pack.Writer, name objects.ID) error {
+func (s *sender) send(ctx context.Context, f *os.File, w *pack.Writer, name objects.ID, last bool) error {
 	indexed, ok := s.r.(indexedUploader)
 	if !ok {
 		return s.r.Upload(ctx, f, w.Size())
@@ -209,6 +214,9 @@ func (s *sender) send(ctx context.Context, f *os.File, w *pack.Writer, name obje
 	index, err := pack.ParseIndex(data.Bytes())
 	if err != nil {
 		return err
+	}
+	if l, ok := s.r.(lastUploader); ok && last && s.o.Moves {
+		return l.UploadLast(ctx, f, w.Size(), index)
 	}
 	return indexed.UploadIndexed(ctx, f, w.Size(), index)
 }

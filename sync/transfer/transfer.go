@@ -40,6 +40,10 @@ type Options struct {
 	// Promised says that what is not here is at the remote: a Send leaves that to it.
 	Promised bool
 
+	// Moves says that refs are moved next, to what was sent: a Send may leave it to that to
+	// make the end of it known, so that it is durable only then.
+	Moves bool
+
 	// Staged says that what is fetched need not survive a power cut: it can be fetched
 	// again.
 	Staged bool

@@ -132,7 +132,7 @@ func (m *machine) pushOnce(ctx context.Context, there *bucket.Remote, is map[ref
 	if m.IsLazy() {
 		sending = odb.Local(ctx) // what is not here is there
 	}
-	_, err = transfer.Send(sending, m.DB, there, []objects.ID{tip}, slices.Collect(maps.Values(is)), transfer.Options{Promised: m.IsLazy()})
+	_, err = transfer.Send(sending, m.DB, there, []objects.ID{tip}, slices.Collect(maps.Values(is)), transfer.Options{Promised: m.IsLazy(), Moves: true})
 	if err != nil {
 		return err
 	}

@@ -54,6 +54,7 @@ type Remote struct {
 	stale   bool                  // guarded by mu; one of them is gone, and the caller has not begun anew
 	told    *view                 // guarded by mu; of which the caller knows the refs; nil if of none
 	pending []*upload             // guarded by mu; packs that the root does not name yet
+	held    []*upload             // guarded by mu; and such that the next Update is to name
 }
 
 // Open returns the remote that b keeps. It reads nothing before it is asked to,

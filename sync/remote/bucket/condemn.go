@@ -132,7 +132,7 @@ func (c *collection) edit(ctx context.Context, v *view, s *State) (garbage []str
 		if err := c.r.stillThere(v); err != nil {
 			return nil, false, err
 		}
-		if err := c.r.complete(ctx, v, c.o.Updates); err != nil {
+		if err := c.r.complete(ctx, v, nil, c.o.Updates); err != nil {
 			return nil, false, err
 		}
 		changed = true

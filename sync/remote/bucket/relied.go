@@ -1,6 +1,7 @@
 package bucket
 
 import (
+	"context"
 	"maps"
 
 	"github.com/cache-tool/cache-tool/objects"
@@ -74,7 +75,8 @@ func (v *view) keeps(before *view) bool {
 }
 
 // ask notes that the caller asks again what is missing.
-func (r *Remote) ask() {
+func (r *Remote) ask(ctx context.Context) {
+	r.enterHeld(ctx) // before what it is made of may be gone unnoticed
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.stale = false

@@ -2,6 +2,7 @@ package bucket
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"strings"
@@ -21,28 +22,52 @@ func (r *Remote) UpdateCut(ctx context.Context, cut []objects.ID, updates ...ref
 	if err := check(updates); err != nil {
 		return err
 	}
+	if len(cut) > 0 {
+		r.enterHeld(ctx) // what history ends at is looked up
+	}
 	select {
 	case r.swapping <- struct{}{}:
 		defer func() { <-r.swapping }()
 	case <-ctx.Done():
 		return ctx.Err()
 	}
-	history := past{r: r}
-	return r.change(ctx, func(v *view, s *State) (bool, error) {
-		if err := apply(s, updates); err != nil {
+	e, history := entrance{r: r, batch: r.take()}, past{r: r}
+	err := r.change(ctx, func(v *view, s *State) (bool, error) {
+		if err := r.mayUpdate(ctx, v, s, e.batch, updates); err != nil {
+			e.drop(ctx)
 			return false, err
 		}
-		if err := r.stillThere(v); err != nil {
-			return false, err
-		}
-		if err := r.complete(ctx, v, updates); err != nil {
-			return false, err
+		if len(e.batch) > 0 {
+			return true, e.into(ctx, v, s)
 		}
 		if maps.Equal(v.Refs, s.Refs) {
 			return false, nil
 		}
 		return true, history.cutOff(ctx, v, s, cut)
 	})
+	var conflict *refs.ConflictError
+	switch {
+	case err == nil:
+		e.done()
+	case errors.As(err, &conflict):
+		r.hold(e.batch...)
+	default:
+		// What it is made of may be gone, or it may have entered. It is sent again, if it is
+		// missing.
+	}
+	return err
+}
+
+// mayUpdate moves refs in s, which follows v, if all is there that they lead to: in v, or
+// in packs that enter with them.
+func (r *Remote) mayUpdate(ctx context.Context, v *view, s *State, entering []*upload, updates []refs.Update) error {
+	if err := apply(s, updates); err != nil {
+		return err
+	}
+	if err := r.stillThere(v); err != nil {
+		return err
+	}
+	return r.complete(ctx, v, entering, updates)
 }
 
 func check(updates []refs.Update) error {
@@ -89,13 +114,14 @@ func above(name refs.Name) refs.Name {
 }
 
 // complete refuses to move a ref to what is not there.
-func (r *Remote) complete(ctx context.Context, v *view, updates []refs.Update) error {
+func (r *Remote) complete(ctx context.Context, v *view, entering []*upload, updates []refs.Update) error {
 	var ids []objects.ID
 	for _, u := range updates {
 		if !u.New.IsZero() && u.New != u.Old {
 			ids = append(ids, u.New)
 		}
 	}
+	ids = without(ids, entering)
 	missing, err := r.missing(ctx, func(context.Context) (*view, error) { return v, nil }, ids, func(place) bool { return true })
 	if err == nil && len(missing) > 0 {
 		err = fmt.Errorf("update to %s: %w in the bucket", missing[0].Short(), objects.ErrNotFound)

@@ -33,7 +33,7 @@ func (r *Remote) Upload(ctx context.Context, p io.ReaderAt, size int64) error {
 	if err != nil {
 		return fmt.Errorf("upload: %w", err)
 	}
-	return r.upload(ctx, p, u)
+	return r.upload(ctx, p, u, r.enter)
 }
 
 // UploadIndexed is Upload for one who knows what is in the pack, as its index
@@ -43,10 +43,11 @@ func (r *Remote) UploadIndexed(ctx context.Context, p io.ReaderAt, size int64, i
 	if err != nil {
 		return fmt.Errorf("upload: %w", err)
 	}
-	return r.upload(ctx, p, u)
+	return r.upload(ctx, p, u, r.enter)
 }
 
-func (r *Remote) upload(ctx context.Context, p io.ReaderAt, u *upload) error {
+// upload puts a pack, and then has it named.
+func (r *Remote) upload(ctx context.Context, p io.ReaderAt, u *upload, name func(context.Context, *upload) error) error {
 	v, err := r.known(ctx)
 	if err != nil {
 		return err
@@ -60,15 +61,25 @@ func (r *Remote) upload(ctx context.Context, p io.ReaderAt, u *upload) error {
 	if len(u.entries) == 0 {
 		return nil
 	}
-	return r.add(ctx, p, u)
+	if err := r.put(ctx, p, u); err != nil {
+		return err
+	}
+	return name(ctx, u)
 }
 
-// add puts a pack, and enters it.
-func (r *Remote) add(ctx context.Context, p io.ReaderAt, u *upload) error {
+func (r *Remote) put(ctx context.Context, p io.ReaderAt, u *upload) error {
 	if err := r.b.Put(ctx, u.name.file(), p, u.size); err != nil {
 		return err
 	}
 	u.put = time.Now().Round(0)
+	return nil
+}
+
+// add puts a pack, and enters it.
+func (r *Remote) add(ctx context.Context, p io.ReaderAt, u *upload) error {
+	if err := r.put(ctx, p, u); err != nil {
+		return err
+	}
 	return r.enter(ctx, u)
 }
 
@@ -163,49 +174,74 @@ func (r *Remote) enter(ctx context.Context, u *upload) error {
 // enterAll puts uploads into the root. What they are made of must still be there:
 // else others would be told that an object is there which lacks a part.
 func (r *Remote) enterAll(ctx context.Context, batch []*upload) error {
-	var put IndexInfo // the index that the last try has put, and of what, and when
-	var of []IndexInfo
-	var at time.Time
+	e := entrance{r: r, batch: batch}
 	err := r.change(ctx, func(v *view, s *State) (bool, error) {
 		if !batch[0].copied {
 			if err := r.stillThere(v); err != nil {
 				return false, err
 			}
 		}
-		for _, u := range batch {
-			if isLate(u.put) {
-				return false, fmt.Errorf("%s was put %v ago, and is not believed to be there any more", u.name.file(), time.Since(u.put).Round(time.Second))
-			}
-		}
-		keep, take := choose(v.Indexes, batch)
-		if put.Size == 0 || isLate(at) || !slices.Equal(take, of) {
-			if put.Size > 0 {
-				r.discard(ctx, put.file())
-			}
-			var err error
-			if put, err = r.putIndex(ctx, v, take, batch); err != nil {
-				return false, err
-			}
-			of, at = take, time.Now().Round(0)
-		}
-		s.Indexes = append(slices.Clone(keep), put)
-		now := time.Now()
-		for _, x := range take {
-			s.Dropped[x.Hash] = now
-		}
-		for _, u := range batch {
-			s.Packs[u.name] = PackInfo{u.size, now}
-		}
-		return true, nil
+		return true, e.into(ctx, v, s)
 	})
 	if err == nil {
-		for _, u := range batch {
-			if !u.copied {
-				r.rely(u.name)
-			}
-		}
+		e.done()
 	}
 	return err
+}
+
+// An entrance puts the names of uploads into one root after the other, until one is
+// swapped in.
+type entrance struct {
+	r     *Remote
+	batch []*upload
+
+	put IndexInfo   // the index that the last try has put
+	of  []IndexInfo // and the indexes that it has taken in
+	at  time.Time   // and when
+}
+
+// into names the uploads in s, which follows v.
+func (e *entrance) into(ctx context.Context, v *view, s *State) error {
+	for _, u := range e.batch {
+		if isLate(u.put) {
+			return fmt.Errorf("%s was put %v ago, and is not believed to be there any more", u.name.file(), time.Since(u.put).Round(time.Second))
+		}
+	}
+	keep, take := choose(v.Indexes, e.batch)
+	if e.put.Size == 0 || isLate(e.at) || !slices.Equal(take, e.of) {
+		e.drop(ctx)
+		put, err := e.r.putIndex(ctx, v, take, e.batch)
+		if err != nil {
+			return err
+		}
+		e.put, e.of, e.at = put, take, time.Now().Round(0)
+	}
+	s.Indexes = append(slices.Clone(keep), e.put)
+	now := time.Now()
+	for _, x := range take {
+		s.Dropped[x.Hash] = now
+	}
+	for _, u := range e.batch {
+		s.Packs[u.name] = PackInfo{u.size, now}
+	}
+	return nil
+}
+
+// drop deletes the index that the last try has put, which has lost.
+func (e *entrance) drop(ctx context.Context) {
+	if e.put.Size > 0 {
+		e.r.discard(ctx, e.put.file())
+		e.put = IndexInfo{}
+	}
+}
+
+// done notes that the caller counts on what has entered.
+func (e *entrance) done() {
+	for _, u := range e.batch {
+		if !u.copied {
+			e.r.rely(u.name)
+		}
+	}
 }
 
 // choose says which indexes are merged with that of new packs: from the newest
