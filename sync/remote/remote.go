@@ -51,11 +51,15 @@ type Remote interface {
 type Request struct {
 	// Want are objects, and chunks of big blobs. A big blob comes as its recipe,
 	// its chunks are wanted by their own ids. A tree that is kept as a delta comes
-	// with its base, in any order, unless Have names that.
+	// with its base, in any order, unless Have names that, or Holds knows it.
 	Want []objects.ID
 
 	// Have are objects that the caller holds with all that they lead to.
 	Have []objects.ID
+
+	// Holds, if not nil, reports whether the caller has a tree. It is asked beside what
+	// else happens, by remotes that look for bases one by one, and others ignore it.
+	Holds func(tree objects.ID) bool
 
 	// Shallow are commits whose parents the caller has cut off: Have lead no further.
 	Shallow []objects.ID

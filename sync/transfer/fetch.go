@@ -317,6 +317,7 @@ func (f *fetcher) bringOnce(ctx context.Context, r remote.Remote, q remote.Reque
 	}
 	// Some may have come before, as neighbours of others.
 	q.Want = slices.DeleteFunc(slices.Clone(q.Want), f.b.Waits)
+	q.Holds = f.holds(ctx)
 	if len(q.Want) > 0 {
 		body, err := r.Fetch(ctx, q)
 		if err != nil {
@@ -328,6 +329,15 @@ func (f *fetcher) bringOnce(ctx context.Context, r remote.Remote, q remote.Reque
 		}
 	}
 	return f.complete(ctx, r, func(id objects.ID) bool { return wanted[id] })
+}
+
+// holds returns what tells whether an object is here.
+func (f *fetcher) holds(ctx context.Context) func(objects.ID) bool {
+	b := f.b
+	return func(id objects.ID) bool {
+		_, err := b.KindOf(ctx, id)
+		return err == nil
+	}
 }
 
 func (f *fetcher) receive(ctx context.Context, body io.Reader) error {
@@ -362,7 +372,7 @@ func (f *fetcher) complete(ctx context.Context, r remote.Remote, wanted func(obj
 }
 
 func (f *fetcher) parts(ctx context.Context, r remote.Remote, ids []objects.ID) error {
-	body, err := r.Fetch(ctx, remote.Request{Want: ids})
+	body, err := r.Fetch(ctx, remote.Request{Want: ids, Holds: f.holds(ctx)})
 	if err != nil {
 		return refusal{err}
 	}

@@ -18,10 +18,7 @@ import (
 // Fetch returns a pack of the blocks in which the wanted objects are. A bucket is
 // no program: it does not go beyond what is wanted, whatever the extent.
 func (r *Remote) Fetch(ctx context.Context, q remote.Request) (io.ReadCloser, error) {
-	f := &fetch{r: r, around: q.Extent != remote.Closure, sent: map[spot]bool{}, bad: map[spot]error{}, have: map[objects.ID]bool{}}
-	for _, id := range q.Have {
-		f.have[id] = true
-	}
+	f := &fetch{r: r, q: q, sent: map[spot]bool{}, bad: map[spot]error{}}
 	// The first look finds out whether all is there, before anything is sent.
 	blocks, err := f.locate(ctx, q.Want)
 	if err != nil {
@@ -54,13 +51,12 @@ func (f *fetched) Close() error {
 
 // A fetch is on its way. What it holds is for one goroutine.
 type fetch struct {
-	r      *Remote
-	out    *pack.Pipe
-	around bool // what stands before a tree may come along
-	have   map[objects.ID]bool
-	sent   map[spot]bool
-	bad    map[spot]error // blocks that could not be read
-	data   pack.Data
+	r    *Remote
+	q    remote.Request
+	out  *pack.Pipe
+	sent map[spot]bool
+	bad  map[spot]error // blocks that could not be read
+	data pack.Data
 
 	readers sync.WaitGroup
 }
@@ -110,7 +106,7 @@ func (f *fetch) locateIn(ctx context.Context, which func(context.Context) (*view
 			return nil, err
 		}
 	}
-	if f.around && len(chosen) <= parallel {
+	if f.q.Extent != remote.Closure && len(chosen) <= parallel {
 		f.lookAround(chosen)
 	}
 	blocks := make([]wanted, 0, len(chosen))
@@ -260,7 +256,7 @@ func (f *fetch) bases(b wanted, stored []byte) (bases []objects.ID, err error) {
 		if err != nil {
 			return nil, err
 		}
-		if !f.have[d.Base] {
+		if (f.q.Holds == nil || !f.q.Holds(d.Base)) && !slices.Contains(f.q.Have, d.Base) {
 			bases = append(bases, d.Base)
 		}
 	}

@@ -1,6 +1,7 @@
 package bucket
 
 import (
+	"cmp"
 	"crypto/sha256"
 	"errors"
 	"fmt"
@@ -79,7 +80,9 @@ func badRoot(format string, args ...any) error {
 
 func (p PackName) String() string { return fmt.Sprintf("%s-%016x", p.Hash, p.Nonce) }
 
-func (p PackName) compare(q PackName) int { return strings.Compare(p.String(), q.String()) }
+func (p PackName) compare(q PackName) int {
+	return cmp.Or(p.Hash.Compare(q.Hash), cmp.Compare(p.Nonce, q.Nonce))
+}
 
 // file is where the pack is in the bucket.
 func (p PackName) file() string { return "packs/" + p.String() + ".pack" }
