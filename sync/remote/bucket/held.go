@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"slices"
 
 	"github.com/cache-tool/cache-tool/objects"
 	"github.com/cache-tool/cache-tool/objects/pack"
@@ -11,8 +12,10 @@ import (
 
 // UploadLast is UploadIndexed for what is sent last before refs are moved. A small pack
 // is named in the root together with them, by the next Update, since of all that a push
-// does the swaps are what others wait for. If there is no Update, nobody finds the pack,
-// and it must be sent again.
+// does the swaps are what others wait for. Until then it is there for the caller alone;
+// if there is no Update, nobody finds it, and it must be sent again. An Update that fails
+// because a ref is elsewhere leaves that to the next one; after any other error Missing
+// says what must be sent again.
 func (r *Remote) UploadLast(ctx context.Context, p io.ReaderAt, size int64, index *pack.Index) error {
 	if size > maxHeld {
 		return r.UploadIndexed(ctx, p, size, index)
@@ -30,13 +33,16 @@ func (r *Remote) UploadLast(ctx context.Context, p io.ReaderAt, size int64, inde
 // maxHeld is up to what size it is no matter if a pack must be sent again.
 const maxHeld = 1 << 20
 
-func (r *Remote) hold(all ...*upload) {
+// hold adds packs to those that are held, and returns all of them.
+func (r *Remote) hold(more ...*upload) []*upload {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.held = append(r.held, all...)
+	r.held = append(r.held, more...)
+	return slices.Clone(r.held)
 }
 
-// take returns the packs that are held, which are the caller's to enter.
+// take returns the packs that are held, which are the caller's to enter. What does not
+// enter is not there, and will be missed.
 func (r *Remote) take() []*upload {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -45,30 +51,26 @@ func (r *Remote) take() []*upload {
 	return held
 }
 
-// enterHeld enters what is held, for those who do something else than to move refs. What
-// cannot enter is not there, and will be missed.
-func (r *Remote) enterHeld(ctx context.Context) {
-	for _, u := range r.take() {
-		_ = r.enter(ctx, u)
+// enterHeld enters what is held, without refs.
+func (r *Remote) enterHeld(ctx context.Context) error {
+	held := r.take()
+	if len(held) == 0 {
+		return nil
 	}
+	r.hold(held[1:]...)
+	return r.enter(ctx, held[0]) // and the others with it
 }
 
-// without returns those of ids that are in none of some uploads.
-func without(ids []objects.ID, uploads []*upload) []objects.ID {
+// without returns those of ids that are in none of some uploads, in a form that counts.
+func without(ids []objects.ID, uploads []*upload, counts func(entry) bool) []objects.ID {
 	if len(uploads) == 0 {
 		return ids
 	}
 	there := map[objects.ID]bool{}
 	for _, u := range uploads {
 		for _, e := range u.entries {
-			there[e.id] = true
+			there[e.id] = there[e.id] || counts(e)
 		}
 	}
-	var others []objects.ID
-	for _, id := range ids {
-		if !there[id] {
-			others = append(others, id)
-		}
-	}
-	return others
+	return slices.DeleteFunc(slices.Clone(ids), func(id objects.ID) bool { return there[id] })
 }

@@ -99,27 +99,47 @@ func TestUploadLastAndLose(t *testing.T) {
 		t.Fatal(err)
 	}
 	wantMissing(t, bucket.Open(mem), b)
-	wantMissing(t, r) // asked, it enters
-	wantMissing(t, bucket.Open(mem))
-	remotetest.WantFetched(t, bucket.Open(mem), b)
+	wantMissing(t, r)
+	c := text("c")
+	uploadLast(t, r, c)
+	before := swapsOf(t, mem)
 	if err := r.Update(t.Context(), refs.Update{Name: refs.Tag("x"), Old: a.ID(), New: b.ID()}); err != nil {
 		t.Error(err)
+	}
+	if n := swapsOf(t, mem) - before; n != 1 {
+		t.Errorf("%d swaps", n)
+	}
+	remotetest.WantFetched(t, bucket.Open(mem), b, c)
+}
+
+// TestUploadAfterLast: what is made of something that is held enters with it, and not
+// before.
+func TestUploadAfterLast(t *testing.T) {
+	mem := remotetest.NewStrict(t)
+	r := bucket.Open(mem)
+	base := remotetest.Tree("x", text("x"))
+	change, tree := delta(t, base, text("y"))
+	uploadLast(t, r, base)
+	if missing, err := r.MissingBases(t.Context(), []objects.ID{base.ID(), tree.ID()}); err != nil || !slices.Equal(missing, []objects.ID{tree.ID()}) {
+		t.Error(missing, err)
+	}
+	remotetest.Upload(t, r, change)
+	remotetest.WantFetched(t, bucket.Open(mem), base)
+	if err := bucket.Condemn(t.Context(), bucket.Open(mem), base.ID()); err != nil {
+		t.Fatal(err)
+	}
+	if err := r.Update(t.Context(), refs.Update{Name: refs.Tag("tree"), New: tree.ID()}); !errors.Is(err, remote.ErrStale) {
+		t.Errorf("Update: %v", err)
 	}
 }
 
 // TestUploadLastOfWhatIsGone: what is made of something that was collected meanwhile does
 // not enter, not even later.
 func TestUploadLastOfWhatIsGone(t *testing.T) {
-	for name, next := range map[string]func(t *testing.T, r *bucket.Remote, update refs.Update){
-		"update": func(t *testing.T, r *bucket.Remote, update refs.Update) {
-			if err := r.Update(t.Context(), update); !errors.Is(err, remote.ErrStale) {
-				t.Errorf("Update: %v", err)
-			}
-		},
-		"missing": func(*testing.T, *bucket.Remote, refs.Update) {},
-		"refs": func(t *testing.T, r *bucket.Remote, _ refs.Update) {
-			refIn(t, r, refs.Tag("none"))
-		},
+	for name, before := range map[string]func(t *testing.T, r *bucket.Remote){
+		"at once":      func(*testing.T, *bucket.Remote) {},
+		"asked":        func(t *testing.T, r *bucket.Remote) { wantMissing(t, r) },
+		"told of refs": func(t *testing.T, r *bucket.Remote) { refIn(t, r, refs.Tag("none")) },
 	} {
 		t.Run(name, func(t *testing.T) {
 			mem := remotetest.NewStrict(t)
@@ -134,8 +154,11 @@ func TestUploadLastOfWhatIsGone(t *testing.T) {
 			if err := bucket.Condemn(t.Context(), bucket.Open(mem), base.ID()); err != nil {
 				t.Fatal(err)
 			}
+			before(t, r)
 			update := refs.Update{Name: refs.Tag("tree"), New: tree.ID()}
-			next(t, r, update)
+			if err := r.Update(t.Context(), update); !errors.Is(err, remote.ErrStale) {
+				t.Errorf("Update: %v", err)
+			}
 			wantMissing(t, r, base, tree)
 			if err := r.Update(t.Context(), update); !errors.Is(err, objects.ErrNotFound) {
 				t.Errorf("Update: %v", err)

@@ -284,13 +284,15 @@ func (s *search) scan(entries io.Reader, x *index, span span) error {
 
 // Missing returns those of ids that are in no live pack.
 func (r *Remote) Missing(ctx context.Context, ids []objects.ID) ([]objects.ID, error) {
-	r.ask(ctx)
+	r.ask()
+	ids = without(ids, r.hold(), func(entry) bool { return true })
 	return r.missing(ctx, r.known, ids, func(place) bool { return true })
 }
 
 // MissingBases returns those of ids that are in no live pack as whole trees.
 func (r *Remote) MissingBases(ctx context.Context, ids []objects.ID) ([]objects.ID, error) {
-	r.ask(ctx)
+	r.ask()
+	ids = without(ids, r.hold(), func(e entry) bool { return e.typ() == pack.Tree })
 	return r.missing(ctx, r.known, ids, func(p place) bool { return p.typ() == pack.Tree })
 }
 

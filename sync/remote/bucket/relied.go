@@ -1,7 +1,6 @@
 package bucket
 
 import (
-	"context"
 	"maps"
 
 	"github.com/cache-tool/cache-tool/objects"
@@ -75,8 +74,7 @@ func (v *view) keeps(before *view) bool {
 }
 
 // ask notes that the caller asks again what is missing.
-func (r *Remote) ask(ctx context.Context) {
-	r.enterHeld(ctx) // before what it is made of may be gone unnoticed
+func (r *Remote) ask() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.stale = false

@@ -22,8 +22,10 @@ func (r *Remote) UpdateCut(ctx context.Context, cut []objects.ID, updates ...ref
 	if err := check(updates); err != nil {
 		return err
 	}
-	if len(cut) > 0 {
-		r.enterHeld(ctx) // what history ends at is looked up
+	if len(cut) > 0 { // they are looked up
+		if err := r.enterHeld(ctx); err != nil {
+			return err
+		}
 	}
 	select {
 	case r.swapping <- struct{}{}:
@@ -121,7 +123,7 @@ func (r *Remote) complete(ctx context.Context, v *view, entering []*upload, upda
 			ids = append(ids, u.New)
 		}
 	}
-	ids = without(ids, entering)
+	ids = without(ids, entering, func(entry) bool { return true })
 	missing, err := r.missing(ctx, func(context.Context) (*view, error) { return v, nil }, ids, func(place) bool { return true })
 	if err == nil && len(missing) > 0 {
 		err = fmt.Errorf("update to %s: %w in the bucket", missing[0].Short(), objects.ErrNotFound)

@@ -154,8 +154,8 @@ func (r *Remote) enter(ctx context.Context, u *upload) error {
 		return u.err
 	}
 	r.mu.Lock()
-	batch := r.pending
-	r.pending = nil
+	batch := append(r.pending, r.held...) // what enters may be made of what is held
+	r.pending, r.held = nil, nil
 	r.mu.Unlock()
 	err := r.enterAll(ctx, batch)
 	if err != nil && ctx.Err() != nil {
