@@ -117,7 +117,7 @@ func setOf(ids []objects.ID) map[objects.ID]bool {
 // to, as in every other request of theirs: that walk is remembered. So nobody gets
 // here what he would not get as a client of the native protocol.
 func (f *gitFetch) restrict(ctx context.Context) error {
-	all := remote.Request{Want: f.q.Want, Have: slices.Concat(f.q.Have, f.q.Shallow)}
+	all := remote.Request{Want: f.q.Want, Have: slices.Concat(f.q.Have, f.q.Shallow), Extent: remote.Closure}
 	if err := f.x.restrict(ctx, f.store, &all); err != nil {
 		return err
 	}

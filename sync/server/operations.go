@@ -129,7 +129,7 @@ func (x *exchange) paths(store Store) error {
 	if err != nil {
 		return err
 	}
-	roots := remote.Request{}
+	roots := remote.Request{Extent: remote.Closure}
 	for _, p := range paths {
 		roots.Want = append(roots.Want, p.Root)
 	}

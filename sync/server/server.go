@@ -39,7 +39,7 @@ type Store interface {
 
 	// Reach adds to seen all that tips lead to, objects and chunks of big blobs, but
 	// for what is behind something that was in seen before. Visit, if it is not nil,
-	// is called for each id that is new there, and an error of it ends the walk.
+	// is called for each object that is new there, and an error of it ends the walk.
 	Reach(ctx context.Context, tips []objects.ID, seen *reach.Set, visit func(objects.ID) error) error
 
 	// Covers reports whether tips lead to all that old led to. It may say no where
