@@ -98,19 +98,6 @@ type Store struct {
 	replica *Replica
 }
 
-// ErrPartly is the answer to those who may read some branches and not all.
-var ErrPartly = fmt.Errorf("a server of a bucket knows no rights to read some branches and not others; the token needs --read '*': %w", remote.ErrDenied)
-
-// Reach is for those who may not read everything.
-func (s *Store) Reach(context.Context, []objects.ID, *reach.Set, func(objects.ID) error) error {
-	return ErrPartly
-}
-
-// Covers is for those who may not read everything.
-func (s *Store) Covers(context.Context, []objects.ID, []objects.ID) (bool, error) {
-	return false, ErrPartly
-}
-
 // Fetch returns a pack with what q asks for.
 func (s *Store) Fetch(ctx context.Context, q remote.Request) (io.ReadCloser, error) {
 	g := s.replica.cache.use()
