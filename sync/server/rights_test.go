@@ -13,7 +13,6 @@ import (
 	"fmt"
 	"io"
 	"math/big"
-	"net/http"
 	"os"
 	"slices"
 	"strings"
@@ -471,42 +470,78 @@ func testOtherRecipes(t *testing.T, open func() server.Store) {
 
 // TestForgotten: a server that was started again has forgotten who brought what.
 // A push asks once more what is missing, and brings it again.
-func TestForgotten(t *testing.T) { eachStore(t, testForgotten) }
-
-func testForgotten(t *testing.T, open func() server.Store) {
-	o := server.Options{Open: open}
-	s := servertest.Start(t, o)
-	rules := auth.Rules{Read: []string{"main"}, Write: []string{"pr/*"}}
+func TestForgotten(t *testing.T) {
+	store := servertest.NewStore(t)
+	s, again, r := startTwo(t, func() server.Store { return store })
+	here, there := r(s), r(again)
 	a := newEntry("a")
-	r := s.Client(s.Token(auth.Token{Rules: rules}), once)
-	remotetest.Upload(t, r, a.blob, a.tree, a.commit)
-	r.Close()
-	o.Tokens = s.Tokens
-	again := servertest.Start(t, o)
-	elsewhere := httpremote.Options{Tries: 1, Wrap: func(next http.RoundTripper) http.RoundTripper {
-		return roundTripper(func(req *http.Request) (*http.Response, error) {
-			req.URL.Host = again.Addr
-			return next.RoundTrip(req)
-		})
-	}}
-	r = s.Client(s.Token(auth.Token{Rules: rules}), elsewhere)
-	remotetest.Upload(t, r, a.blob)
+	remotetest.Upload(t, here, a.blob, a.tree, a.commit)
+	remotetest.Upload(t, there, a.blob)
 	update := refs.Update{Name: "refs/heads/pr/1", New: a.commit.ID()}
-	if err := r.Update(t.Context(), update); !errors.Is(err, remote.ErrStale) {
+	if err := there.Update(t.Context(), update); !errors.Is(err, remote.ErrStale) {
 		t.Errorf("Update: %v", err)
 	}
-	if missing, err := r.Missing(t.Context(), a.ids()); err != nil || len(missing) != 2 {
+	if missing, err := there.Missing(t.Context(), a.ids()); err != nil || len(missing) != 2 {
 		t.Errorf("%d missing, %v", len(missing), err)
 	}
-	remotetest.Upload(t, r, a.tree, a.commit)
-	if err := r.Update(t.Context(), update); err != nil {
+	remotetest.Upload(t, there, a.tree, a.commit)
+	if err := there.Update(t.Context(), update); err != nil {
 		t.Error(err)
 	}
 }
 
-type roundTripper func(*http.Request) (*http.Response, error)
+// startTwo starts two servers of one store, and returns how somebody who may write pull
+// requests talks to them.
+func startTwo(t *testing.T, open func() server.Store) (s, other *servertest.Server, client func(*servertest.Server) *httpremote.Remote) {
+	t.Helper()
+	s = servertest.Start(t, server.Options{Open: open})
+	other = servertest.Start(t, server.Options{Open: open, Tokens: s.Tokens})
+	secret := s.Token(auth.Token{Rules: auth.Rules{Read: []string{"main"}, Write: []string{"pr/*"}}})
+	return s, other, func(s *servertest.Server) *httpremote.Remote { return s.Client(secret, once) }
+}
 
-func (f roundTripper) RoundTrip(req *http.Request) (*http.Response, error) { return f(req) }
+// TestRemembered: servers of a bucket know what was brought to another of them, and by
+// whom.
+func TestRemembered(t *testing.T) {
+	b := new(remotetest.Memory)
+	s, other, r := startTwo(t, func() server.Store { return newReplica(t, b).Store() })
+	a := newEntry("a")
+	entries := objects.Entries{{Mode: objects.ModeDir, Name: "tree", ID: a.tree.ID()}}
+	for i := range 50 {
+		entries = append(entries, objects.Entry{Mode: objects.ModeFile, Name: fmt.Sprint("x", i), ID: a.blob.ID()})
+	}
+	entries.Sort()
+	base := remotetest.Item{Type: pack.Tree, Body: entries.Encode()}
+	tree := remotetest.Item{Type: pack.Tree, Body: entries[1:].Encode()}
+	delta, ok := pack.AppendDelta(nil, tree.ID(), tree.Body, base.ID(), base.Body, 1<<20)
+	if !ok {
+		t.Fatal("no delta")
+	}
+	thief := s.Client(s.Token(auth.Token{Rules: auth.Rules{Write: []string{"pr/*"}}}), once)
+	steal := func(what string, items ...remotetest.Item) {
+		t.Helper()
+		p := remotetest.Pack(t, items)
+		if err := thief.Upload(t.Context(), bytes.NewReader(p), int64(len(p))); !errors.Is(err, objects.ErrNotFound) {
+			t.Errorf("%s: %v", what, err)
+		}
+	}
+	commit := remotetest.Commit(1, tree)
+	update := refs.Update{Name: "refs/heads/pr/1", New: commit.ID()}
+	remotetest.Upload(t, r(s), a.blob, base)
+	steal("a delta to what somebody else has brought", remotetest.Item{Type: pack.Delta, Body: delta})
+	remotetest.Upload(t, r(other), remotetest.Item{Type: pack.Delta, Body: delta}, a.tree)
+	remotetest.Upload(t, r(s), commit)
+	if err := thief.Update(t.Context(), update); !errors.Is(err, objects.ErrNotFound) {
+		t.Errorf("a ref to what somebody else has brought: %v", err)
+	}
+	remotetest.Upload(t, thief, commit) // the same pack
+	if err := thief.Update(t.Context(), update); !errors.Is(err, objects.ErrNotFound) {
+		t.Errorf("a ref to what somebody else has brought in part: %v", err)
+	}
+	if err := r(other).Update(t.Context(), update); err != nil {
+		t.Error(err)
+	}
+}
 
 // TestTokensChange: a running server sees what becomes of its tokens.
 func TestTokensChange(t *testing.T) {

@@ -11,6 +11,7 @@ package server
 import (
 	"cmp"
 	"context"
+	"io"
 	"log/slog"
 	"net/http"
 	"os"
@@ -45,6 +46,17 @@ type Store interface {
 	// Covers reports whether tips lead to all that old led to. It may say no where
 	// they do.
 	Covers(ctx context.Context, tips, old []objects.ID) (bool, error)
+}
+
+// A Register is a Store that other servers serve, too, any of which a client may ask next.
+// For all of them it remembers for a while what was brought by those who may not read
+// everything. A Store that is none has one server, which remembers that itself.
+type Register interface {
+	// UploadFor is Upload for such a client.
+	UploadFor(ctx context.Context, client string, pack io.ReaderAt, size int64) error
+
+	// Brought adds to ids what a client has brought lately. It may lack some.
+	Brought(ctx context.Context, client string, ids *reach.Set) error
 }
 
 // Options say what is served to whom. But for Open the zero Options work.

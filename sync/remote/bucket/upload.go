@@ -33,7 +33,7 @@ func (r *Remote) Upload(ctx context.Context, p io.ReaderAt, size int64) error {
 	if err != nil {
 		return fmt.Errorf("upload: %w", err)
 	}
-	return r.upload(ctx, p, u)
+	return r.upload(ctx, p, u, func(PackName) bool { return true })
 }
 
 // UploadIndexed is Upload for one who knows what is in the pack, as its index
@@ -43,16 +43,17 @@ func (r *Remote) UploadIndexed(ctx context.Context, p io.ReaderAt, size int64, i
 	if err != nil {
 		return fmt.Errorf("upload: %w", err)
 	}
-	return r.upload(ctx, p, u)
+	return r.upload(ctx, p, u, func(PackName) bool { return true })
 }
 
-func (r *Remote) upload(ctx context.Context, p io.ReaderAt, u *upload) error {
+// upload puts a pack, unless the same is there under a name that will do.
+func (r *Remote) upload(ctx context.Context, p io.ReaderAt, u *upload, willDo func(PackName) bool) error {
 	v, err := r.known(ctx)
 	if err != nil {
 		return err
 	}
 	for name := range v.Packs {
-		if name.Hash == u.name.Hash {
+		if name.Hash == u.name.Hash && willDo(name) {
 			r.rely(name)
 			return nil
 		}
