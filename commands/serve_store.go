@@ -45,6 +45,7 @@ func (s *session) serveBucket(ctx context.Context, r *repo.Repo, v *serving, o *
 		return "", remoteError(m, err)
 	}
 	o.Open = func() server.Store { return p.Store() }
+	o.Objects = func() (server.GitObjects, func()) { return p.Objects() }
 	o.Healthy, o.Metrics = p.Healthy, p.Metrics
 	return m.shownURL(), nil
 }

@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/http/httputil"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
@@ -70,6 +71,7 @@ func TestReplicasFewRights(t *testing.T) {
 	if r := pr.run("fetch", "origin", "secret"); r.code != failed || !strings.Contains(r.err, "no such ref at origin") {
 		t.Errorf("%v", r)
 	}
+	browse(t, pr, url+"/git/cache")
 	pr.must("put", "mine", pr.file("mine"))
 	if r := pr.run("push"); r.code != failed || !strings.Contains(r.err, "pull requests may not move refs/heads/main") {
 		t.Errorf("%v", r)
@@ -88,6 +90,33 @@ func TestReplicasFewRights(t *testing.T) {
 	again.sound()
 	if r := again.must("get", "mine"); r.out != "mine\n" {
 		t.Errorf("%v", r)
+	}
+}
+
+// browse clones what a host may read with Git.
+func browse(t *testing.T, h *host, url string) {
+	t.Helper()
+	token := strings.TrimPrefix(h.env[len(h.env)-1], "CACHE_TOOL_TOKEN=")
+	git := func(args ...string) string {
+		cmd := exec.Command("git", append([]string{"-c", "http.extraHeader=Authorization: Bearer " + token}, args...)...)
+		cmd.Dir = h.work()
+		cmd.Env = append(os.Environ(), "GIT_CONFIG_GLOBAL=/dev/null", "GIT_CONFIG_NOSYSTEM=1", "GIT_TERMINAL_PROMPT=0", "HOME="+h.home())
+		out, err := cmd.CombinedOutput()
+		if err != nil {
+			t.Fatalf("git %s: %v\n%s", args[0], err, out)
+		}
+		return string(out)
+	}
+	if _, err := exec.LookPath("git"); err != nil {
+		t.Log("there is no git")
+		return
+	}
+	git("clone", "-q", url)
+	if out := git("-C", "cache", "fsck", "--full", "--strict", "--no-progress"); out != "" {
+		t.Errorf("git fsck: %s", out)
+	}
+	if out := git("-C", "cache", "branch", "-r"); strings.Contains(out, "secret") {
+		t.Errorf("it sees %s", out)
 	}
 }
 

@@ -64,9 +64,9 @@ type Options struct {
 	// Open returns the store for one request.
 	Open func() Store
 
-	// Objects are what Git clients are sent: those of the store, which Open returns. Nil
-	// serves no Git clients.
-	Objects GitObjects
+	// Objects returns what Git clients are sent, for one request: what is in the store that
+	// Open returns. Done lets go of it. Nil serves no Git clients.
+	Objects func() (o GitObjects, done func())
 
 	// Head returns the branch that Git checks out when it clones. Nil is none.
 	Head func(context.Context) (refs.Name, error)
