@@ -392,6 +392,11 @@ func testGitRights(t *testing.T, s *gitServer) {
 	s.want(s.git("-C", "one", "branch", "-a", "--format=%(refname)"), "refs/heads/secret\nrefs/remotes/origin/HEAD\nrefs/remotes/origin/secret")
 	s.fsck("one")
 	s.wantFailure("object not found", "-C", "one", "fetch", s.url(one), line[0].ID().String())
+	// What he has brought himself leads him no further.
+	thief := s.Token(auth.Token{Rules: auth.Rules{Read: []string{"secret"}, Write: []string{"pr/*"}}})
+	bait := remotetest.Commit(5, secret.tree, line[0])
+	remotetest.Upload(t, s.Client(thief, once), bait)
+	s.wantFailure("object not found", "-C", "one", "fetch", s.url(thief), bait.ID().String())
 	s.git("-C", "one", "fetch", "-q", s.url(all), line[0].ID().String())
 	s.git("clone", "-q", "--no-checkout", "--filter=blob:none", s.url(one), "lazy")
 	s.want(s.git("-C", "lazy", "show", "HEAD:file"), "secret")
