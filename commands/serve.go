@@ -54,8 +54,8 @@ Prometheus. It logs to standard error, as JSON with --json. SIGTERM lets request
 are running end, for half a minute.
 
 With --store it serves what is in a bucket, and keeps nothing itself but a cache: any
-number of such servers may stand behind one address, for all clients but Git. Settings
-and tokens are those of the repository.`, `
+number of such servers may stand behind one address. Settings and tokens are those of
+the repository.`, `
 cache-tool serve --listen :7380 --tls-cert host.crt --tls-key host.key
 cache-tool serve --store s3://caches/team`),
 		Flags: []cli.Flag{
@@ -116,8 +116,9 @@ func (s *session) serve(ctx context.Context, v *serving) error {
 			return err
 		}
 	} else {
-		o.Objects, o.Head = r.DB, r.Refs.Head
+		o.Objects = func() (server.GitObjects, func()) { return r.DB, func() {} }
 	}
+	o.Head = r.Refs.Head
 	if err := warnIfClosed(o); err != nil {
 		return err
 	}

@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"path/filepath"
-	"time"
 
 	"github.com/cache-tool/cache-tool/repo"
 	"github.com/cache-tool/cache-tool/repo/gc"
@@ -46,17 +45,7 @@ func (s *session) serveBucket(ctx context.Context, r *repo.Repo, v *serving, o *
 		return "", remoteError(m, err)
 	}
 	o.Open = func() server.Store { return p.Store() }
+	o.Objects = func() (server.GitObjects, func()) { return p.Objects() }
 	o.Healthy, o.Metrics = p.Healthy, p.Metrics
-	return m.shownURL(), warnOfPartly(o)
-}
-
-// warnOfPartly names the tokens that are of no use here.
-func warnOfPartly(o *server.Options) error {
-	tokens, err := o.Tokens.List()
-	for _, t := range tokens {
-		if !t.ReadsAll() && !t.Expired(time.Now()) {
-			o.Log.Warn("a token may read some branches and not all: a server of a bucket lets it read nothing", "token", t.ID, "name", t.Name)
-		}
-	}
-	return err
+	return m.shownURL(), nil
 }

@@ -188,7 +188,23 @@ func (g *generation) fetch(ctx context.Context, ids []objects.ID) error {
 			return err
 		}
 	}
-	stats, err := transfer.FetchObjects(ctx, g.db, g.bucket, missing, transfer.Options{Staged: true})
+	err = g.bring(ctx, missing)
+	if errors.Is(err, objects.ErrNotFound) && len(missing) > 1 {
+		// What is not there keeps nothing from coming that is.
+		lost, e := g.bucket.Missing(ctx, missing)
+		if there := without(missing, lost); e == nil && len(lost) > 0 && len(there) > 0 {
+			e = g.bring(ctx, there)
+		}
+		if e != nil {
+			return e
+		}
+	}
+	return err
+}
+
+// bring fetches objects from the bucket.
+func (g *generation) bring(ctx context.Context, ids []objects.ID) error {
+	stats, err := transfer.FetchObjects(ctx, g.db, g.bucket, ids, transfer.Options{Staged: true})
 	g.bytes.Add(stats.Bytes)
 	return err
 }

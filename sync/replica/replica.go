@@ -98,19 +98,6 @@ type Store struct {
 	replica *Replica
 }
 
-// ErrPartly is the answer to those who may read some branches and not all.
-var ErrPartly = fmt.Errorf("a server of a bucket knows no rights to read some branches and not others; the token needs --read '*': %w", remote.ErrDenied)
-
-// Reach is for those who may not read everything.
-func (s *Store) Reach(context.Context, []objects.ID, *reach.Set, func(objects.ID) error) error {
-	return ErrPartly
-}
-
-// Covers is for those who may not read everything.
-func (s *Store) Covers(context.Context, []objects.ID, []objects.ID) (bool, error) {
-	return false, ErrPartly
-}
-
 // Fetch returns a pack with what q asks for.
 func (s *Store) Fetch(ctx context.Context, q remote.Request) (io.ReadCloser, error) {
 	g := s.replica.cache.use()
@@ -199,6 +186,10 @@ func (s *Store) isCut(ctx context.Context) map[objects.ID]bool {
 
 // Upload adds a pack to the bucket, after all that is in it is proven.
 func (s *Store) Upload(ctx context.Context, p io.ReaderAt, size int64) error {
+	return s.upload(ctx, p, size, s.Remote.Upload)
+}
+
+func (s *Store) upload(ctx context.Context, p io.ReaderAt, size int64, put func(context.Context, io.ReaderAt, int64) error) error {
 	g := s.replica.cache.use()
 	defer g.release()
 	if err := g.prove(ctx, p, size); err != nil {
@@ -216,7 +207,7 @@ func (s *Store) Upload(ctx context.Context, p io.ReaderAt, size int64) error {
 	if len(missing) > 0 {
 		return fmt.Errorf("upload: %d parts of its objects are neither in it nor here: %s …: %w", len(missing), missing[0].Short(), objects.ErrNotFound)
 	}
-	return s.Remote.Upload(ctx, p, size)
+	return put(ctx, p, size)
 }
 
 // partsOf returns of what objects in a pack are made that is not in it.

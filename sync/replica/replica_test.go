@@ -13,7 +13,10 @@ import (
 	"github.com/cache-tool/cache-tool/sync/server/servertest"
 )
 
-var _ server.Store = (*replica.Store)(nil)
+var (
+	_ server.Store    = (*replica.Store)(nil)
+	_ server.Register = (*replica.Store)(nil)
+)
 
 // newReplica makes one with a cache that is soon full.
 func newReplica(t *testing.T, b remote.Bucket, size int64) *replica.Replica {

@@ -15,8 +15,10 @@ import (
 
 // TestRightsToCut: who may not write cuts nothing off, nobody hides what is there, and
 // nobody comes to read what he may not.
-func TestRightsToCut(t *testing.T) {
-	s := servertest.Start(t, server.Options{})
+func TestRightsToCut(t *testing.T) { eachStore(t, testRightsToCut) }
+
+func testRightsToCut(t *testing.T, open func() server.Store) {
+	s := servertest.Start(t, server.Options{Open: open})
 	blob := remotetest.Blob("a")
 	tree := remotetest.Tree("a", blob)
 	secret := remotetest.Commit(1, tree)

@@ -27,9 +27,10 @@ type exchange struct {
 	dialect dialect // how the answer looks
 	who     client
 	begun   time.Time
-	clock   *clock // of the work that is being done
-	err     error  // why it failed
-	got     int64  // bytes of the body
+	objects GitObjects // of Git's requests
+	clock   *clock     // of the work that is being done
+	err     error      // why it failed
+	got     int64      // bytes of the body
 
 	mu     sync.Mutex
 	w      http.ResponseWriter // guarded by mu

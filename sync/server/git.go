@@ -24,6 +24,17 @@ type GitObjects interface {
 
 	// Stat returns kind and size of an object, or objects.ErrNotFound.
 	Stat(ctx context.Context, id objects.ID) (objects.Kind, int64, error)
+
+	// Prefetch says that these objects will be read. Those that lie elsewhere may come
+	// all at once. That one is not to be had is no error.
+	Prefetch(ctx context.Context, ids []objects.ID) error
+}
+
+// A Warmer is GitObjects that lie elsewhere, where each costs a request.
+type Warmer interface {
+	// Warm says that the commits and trees will be read that tips lead to, up to the
+	// commits cut and what have lead to.
+	Warm(ctx context.Context, tips, have []objects.ID, cut map[objects.ID]bool) error
 }
 
 const (
@@ -130,6 +141,9 @@ func (x *exchange) gitRequest() error {
 	}
 	defer release()
 	store := x.s.o.Open()
+	var done func()
+	x.objects, done = x.s.o.Objects()
+	defer done()
 	if q.List != nil {
 		x.op = "git-refs"
 		return x.gitRefs(store, q.List)
@@ -214,6 +228,11 @@ func (x *exchange) gitRefs(store Store, q *gitwire.List) error {
 				answer = gitwire.AppendRef(answer, line)
 			}
 		}
+		if q.Peel {
+			if err := x.prefetchTags(ctx, all); err != nil {
+				return err
+			}
+		}
 		for _, ref := range all {
 			line := gitwire.Ref{Name: string(ref.Name), ID: ref.ID}
 			if !wanted(q, line.Name) {
@@ -268,9 +287,19 @@ func (x *exchange) gitHead(ctx context.Context, all []refs.Ref) (refs.Name, erro
 	return "", nil
 }
 
+func (x *exchange) prefetchTags(ctx context.Context, all []refs.Ref) error {
+	var tags []objects.ID
+	for _, r := range all {
+		if r.Name.IsTag() {
+			tags = append(tags, r.ID)
+		}
+	}
+	return x.objects.Prefetch(ctx, tags)
+}
+
 // peeled returns what is behind an annotated tag, and zero if it is none.
 func (x *exchange) peeled(ctx context.Context, id objects.ID) (objects.ID, error) {
-	r := x.s.o.Objects
+	r := x.objects
 	kind, _, err := r.Stat(ctx, id)
 	if err != nil || kind != objects.Tag {
 		return objects.ID{}, err

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net/http"
 	"slices"
 	"sync/atomic"
@@ -36,7 +37,7 @@ type gitFetch struct {
 // pack, or both.
 func (x *exchange) gitFetch(store Store, q *gitwire.Fetch) error {
 	return x.work(func(ctx context.Context) error {
-		f := &gitFetch{x: x, store: store, objects: x.s.o.Objects, q: q}
+		f := &gitFetch{x: x, store: store, objects: x.objects, q: q}
 		head, pack, err := f.begin(ctx)
 		switch {
 		case err != nil:
@@ -85,6 +86,9 @@ func (f *gitFetch) begin(ctx context.Context) (head []byte, pack bool, err error
 		return nil, false, err
 	}
 	f.cut, f.theirs = setOf(shallow), setOf(f.q.Shallow)
+	if err := f.objects.Prefetch(ctx, f.q.Want); err != nil {
+		return nil, false, err
+	}
 	if !f.q.Done && len(f.q.Have) > 0 {
 		ready, err := f.ready(ctx)
 		head = gitwire.AppendAcknowledgments(head, f.common, ready)
@@ -117,7 +121,7 @@ func setOf(ids []objects.ID) map[objects.ID]bool {
 // to, as in every other request of theirs: that walk is remembered. So nobody gets
 // here what he would not get as a client of the native protocol.
 func (f *gitFetch) restrict(ctx context.Context) error {
-	all := remote.Request{Want: f.q.Want, Have: slices.Concat(f.q.Have, f.q.Shallow)}
+	all := remote.Request{Want: f.q.Want, Have: slices.Concat(f.q.Have, f.q.Shallow), Extent: remote.Closure}
 	if err := f.x.restrict(ctx, f.store, &all); err != nil {
 		return err
 	}
@@ -179,39 +183,78 @@ func (f *gitFetch) lacking(ctx context.Context) (ids []objects.ID, err error) {
 	if !f.q.NoProgress {
 		defer f.tell(&found)()
 	}
+	if w, ok := f.objects.(Warmer); ok && !f.q.Filter.Trees {
+		cut := maps.Clone(f.cut)
+		maps.Copy(cut, f.ends)
+		if err := w.Warm(ctx, f.tips, f.common, cut); err != nil {
+			return nil, err
+		}
+	}
 	asked := new(reach.Set) // what is named goes along, whatever the filter says
 	for _, id := range f.tips {
 		asked.Add(id)
 	}
 	seen := new(reach.Set)
+	var doubtful []objects.ID
 	err = f.since(ctx, reach.Options{
 		Commits: f.q.Filter.Trees,
 		Seen:    seen,
 		Visit: func(id objects.ID, k objects.Kind) error {
-			out, err := f.filtered(ctx, id, k)
-			if err != nil || out && !asked.Has(id) {
-				return err
+			switch {
+			case asked.Has(id):
+			case f.isOut(k):
+				return nil
+			case k == objects.Blob && f.q.Filter.HasLimit:
+				doubtful = append(doubtful, id)
+				return nil
 			}
 			ids = append(ids, id)
 			found.Add(1)
 			return nil
 		},
 	})
-	if err != nil || !f.q.IncludeTag {
-		return ids, err
+	if err != nil {
+		return nil, err
+	}
+	for some := range slices.Chunk(doubtful, someBlobs) {
+		small, err := f.small(ctx, some)
+		if err != nil {
+			return nil, err
+		}
+		ids = append(ids, small...)
+		found.Add(int64(len(small)))
+	}
+	if !f.q.IncludeTag {
+		return ids, nil
 	}
 	tags, err := f.tagsOf(ctx, seen)
 	return append(ids, tags...), err
 }
 
-// filtered reports whether the client does not want an object now.
-func (f *gitFetch) filtered(ctx context.Context, id objects.ID, k objects.Kind) (bool, error) {
+// isOut reports whether the client does not want objects of a kind now, of whatever size.
+func (f *gitFetch) isOut(k objects.Kind) bool {
 	o := f.q.Filter
-	if k != objects.Blob || !o.Blobs || !o.HasLimit {
-		return k == objects.Blob && o.Blobs || k == objects.Tree && o.Trees, nil
+	return k == objects.Blob && o.Blobs && !o.HasLimit || k == objects.Tree && o.Trees
+}
+
+// someBlobs is of how many blobs the sizes are asked for at once.
+const someBlobs = 8 << 10
+
+// small returns those of some blobs that are smaller than the client's limit.
+func (f *gitFetch) small(ctx context.Context, blobs []objects.ID) (small []objects.ID, err error) {
+	if err := f.objects.Prefetch(ctx, blobs); err != nil {
+		return nil, err
 	}
-	_, size, err := f.objects.Stat(ctx, id)
-	return size >= o.Limit, err
+	for _, id := range blobs {
+		_, size, err := f.objects.Stat(ctx, id)
+		if err != nil {
+			return nil, err
+		}
+		if size < f.q.Filter.Limit {
+			small = append(small, id)
+		}
+	}
+	return small, nil
 }
 
 // tagsOf returns the annotated tags of what was seen that were not.

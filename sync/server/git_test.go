@@ -15,6 +15,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -25,6 +26,7 @@ import (
 	"github.com/cache-tool/cache-tool/refs"
 	"github.com/cache-tool/cache-tool/sync/auth"
 	"github.com/cache-tool/cache-tool/sync/gitwire"
+	"github.com/cache-tool/cache-tool/sync/remote"
 	"github.com/cache-tool/cache-tool/sync/remote/peer"
 	"github.com/cache-tool/cache-tool/sync/remote/remotetest"
 	"github.com/cache-tool/cache-tool/sync/server"
@@ -39,7 +41,7 @@ type gitServer struct {
 	work string // where clients work
 }
 
-// startGit runs a server that everybody may read, unless o says who.
+// startGit runs a server of a repository that everybody may read, unless o says who.
 func startGit(t *testing.T, o server.Options) *gitServer {
 	t.Helper()
 	dir := test.Dir(t)
@@ -52,17 +54,40 @@ func startGit(t *testing.T, o server.Options) *gitServer {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { db.Close() })
-	s := &gitServer{t: t, cuts: new(remotetest.Cuts), work: test.Dir(t)}
-	p := peer.New(db, store, s.cuts)
-	o.Open, o.Objects, o.Head = func() server.Store { return p }, db, store.Head
+	cuts := new(remotetest.Cuts)
+	p := peer.New(db, store, cuts)
+	o.Open, o.Head = func() server.Store { return p }, store.Head
+	o.Objects = func() (server.GitObjects, func()) { return db, func() {} }
+	s := serveGit(t, o)
+	s.cuts = cuts
+	return s
+}
+
+// startGitOfBucket runs a server of a bucket, whose cache is empty with each request.
+func startGitOfBucket(t *testing.T, o server.Options, b remote.Bucket) *gitServer {
+	t.Helper()
+	o.Open = func() server.Store { return newReplica(t, b).Store() }
+	o.Objects = func() (server.GitObjects, func()) { return newReplica(t, b).Objects() }
+	o.Head = func(context.Context) (refs.Name, error) { return refs.Branch("main"), nil }
+	return serveGit(t, o)
+}
+
+func serveGit(t *testing.T, o server.Options) *gitServer {
+	t.Helper()
 	if o.Anonymous.Read == nil {
 		o.Anonymous.Read = []string{auth.Everything}
 	}
-	s.Server = servertest.Start(t, o)
+	s := &gitServer{t: t, Server: servertest.Start(t, o), work: test.Dir(t)}
 	if out, err := s.try("init", "-q", "--object-format=sha256", "probe"); err != nil {
 		t.Skipf("needs a git with --object-format=sha256: %v %s", err, out)
 	}
 	return s
+}
+
+// eachGit runs a test over all that Git clones.
+func eachGit(t *testing.T, o server.Options, run func(*testing.T, *gitServer)) {
+	t.Run("repository", func(t *testing.T) { run(t, startGit(t, o)) })
+	t.Run("bucket", func(t *testing.T) { run(t, startGitOfBucket(t, o, new(remotetest.Memory))) })
 }
 
 // try runs real git where clients work, without anybody's settings.
@@ -172,8 +197,9 @@ func (s *gitServer) commits(n int) []remotetest.Item {
 	return line
 }
 
-func TestGitClone(t *testing.T) {
-	s := startGit(t, server.Options{})
+func TestGitClone(t *testing.T) { eachGit(t, server.Options{}, testGitClone) }
+
+func testGitClone(t *testing.T, s *gitServer) {
 	s.git("clone", "-q", s.url(""), "empty")
 	s.want(s.git("-C", "empty", "branch", "--show-current"), "main")
 	line := s.commits(3)
@@ -218,8 +244,9 @@ func TestGitClone(t *testing.T) {
 	s.fsck("a")
 }
 
-func TestGitDepth(t *testing.T) {
-	s := startGit(t, server.Options{})
+func TestGitDepth(t *testing.T) { eachGit(t, server.Options{}, testGitDepth) }
+
+func testGitDepth(t *testing.T, s *gitServer) {
 	line := s.commits(6)
 	commits := func(dir string) string { return s.git("-C", dir, "rev-list", "--count", "HEAD") }
 	s.clone("a", "--depth", "1")
@@ -251,8 +278,9 @@ func TestGitDepth(t *testing.T) {
 	s.wantFailure("deepen-not", "clone", "--shallow-exclude=main", s.url(""), "none")
 }
 
-func TestGitFilter(t *testing.T) {
-	s := startGit(t, server.Options{})
+func TestGitFilter(t *testing.T) { eachGit(t, server.Options{}, testGitFilter) }
+
+func testGitFilter(t *testing.T, s *gitServer) {
 	line := s.commits(4)
 	s.git("clone", "-q", "--no-checkout", "--filter=blob:none", s.url(""), "a")
 	if got := s.count("a"); got != 4+4+1 {
@@ -297,8 +325,58 @@ func TestGitCutHistory(t *testing.T) {
 	}
 }
 
+// TestGitCloneOfBucket: the requests that a clone takes do not grow with the entries.
+func TestGitCloneOfBucket(t *testing.T) {
+	b := &gets{Bucket: new(remotetest.Memory)}
+	s := startGitOfBucket(t, server.Options{}, b)
+	var items []remotetest.Item
+	var entries objects.Entries
+	for i := range 3000 {
+		blob := remotetest.Blob(fmt.Sprint(i, "\n"))
+		tree := remotetest.Tree("body", blob)
+		items = append(items, blob, tree)
+		entries = append(entries, objects.Entry{Mode: objects.ModeDir, Name: fmt.Sprintf("%04d", i), ID: tree.ID()})
+	}
+	root := remotetest.Item{Type: pack.Tree, Body: entries.Encode()}
+	first := remotetest.Commit(1, root)
+	remotetest.Upload(t, s.Store, append(items, root, first)...)
+	s.move("refs/heads/main", objects.ID{}, first)
+	for _, args := range [][]string{{}, {"--filter=blob:limit=1k"}, {"--filter=blob:none", "--no-checkout"}} {
+		b.n.Store(0)
+		dir := fmt.Sprint("clone", len(args))
+		s.git(slices.Concat([]string{"clone", "-q"}, args, []string{s.url(""), dir})...)
+		if n := b.n.Load(); n > 100 {
+			t.Errorf("git clone %v: %d requests", args, n)
+		}
+		s.want(s.git("-C", dir, "rev-list", "--count", "HEAD"), "1")
+	}
+	s.fsck("clone0")
+
+	cut := remotetest.Commit(3, root, remotetest.Commit(2, root))
+	remotetest.Upload(t, s.Store, cut)
+	if err := s.Store.UpdateCut(t.Context(), []objects.ID{cut.ID()}, refs.Update{Name: "refs/heads/cut", New: cut.ID()}); err != nil {
+		t.Fatal(err)
+	}
+	s.clone("cut", "--single-branch", "--branch", "cut")
+	s.want(s.git("-C", "cut", "rev-list", "--count", "HEAD"), "1")
+}
+
+// gets counts what is read of a bucket.
+type gets struct {
+	remote.Bucket
+	n atomic.Int64
+}
+
+func (g *gets) Get(ctx context.Context, name string, off, n int64) (io.ReadCloser, error) {
+	g.n.Add(1)
+	return g.Bucket.Get(ctx, name, off, n)
+}
+
 func TestGitRights(t *testing.T) {
-	s := startGit(t, server.Options{Anonymous: auth.Rules{Read: []string{}}})
+	eachGit(t, server.Options{Anonymous: auth.Rules{Read: []string{}}}, testGitRights)
+}
+
+func testGitRights(t *testing.T, s *gitServer) {
 	line := s.commits(2)
 	secret := newEntry("secret\n")
 	fill(t, s.Server, "refs/heads/secret", secret)
@@ -314,6 +392,11 @@ func TestGitRights(t *testing.T) {
 	s.want(s.git("-C", "one", "branch", "-a", "--format=%(refname)"), "refs/heads/secret\nrefs/remotes/origin/HEAD\nrefs/remotes/origin/secret")
 	s.fsck("one")
 	s.wantFailure("object not found", "-C", "one", "fetch", s.url(one), line[0].ID().String())
+	// What he has brought himself leads him no further.
+	thief := s.Token(auth.Token{Rules: auth.Rules{Read: []string{"secret"}, Write: []string{"pr/*"}}})
+	bait := remotetest.Commit(5, secret.tree, line[0])
+	remotetest.Upload(t, s.Client(thief, once), bait)
+	s.wantFailure("object not found", "-C", "one", "fetch", s.url(thief), bait.ID().String())
 	s.git("-C", "one", "fetch", "-q", s.url(all), line[0].ID().String())
 	s.git("clone", "-q", "--no-checkout", "--filter=blob:none", s.url(one), "lazy")
 	s.want(s.git("-C", "lazy", "show", "HEAD:file"), "secret")

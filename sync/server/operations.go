@@ -129,7 +129,7 @@ func (x *exchange) paths(store Store) error {
 	if err != nil {
 		return err
 	}
-	roots := remote.Request{}
+	roots := remote.Request{Extent: remote.Closure}
 	for _, p := range paths {
 		roots.Want = append(roots.Want, p.Root)
 	}
@@ -223,7 +223,7 @@ func (x *exchange) move(ctx context.Context, store Store, cut []objects.ID, upda
 	if v == nil {
 		return store.UpdateCut(ctx, cut, updates...)
 	}
-	if err := v.mayLead(ctx, store, updates); err != nil {
+	if err := x.recalling(ctx, store, v, func() error { return v.mayLead(ctx, store, updates) }); err != nil {
 		return err
 	}
 	if err = store.UpdateCut(ctx, cut, updates...); errors.Is(err, objects.ErrNotFound) {

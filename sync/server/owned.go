@@ -2,6 +2,7 @@ package server
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"sync"
 	"time"
@@ -60,6 +61,26 @@ func (o *owned) add(key string, brought *reach.Set) {
 	p.used = time.Now()
 	o.mu.Unlock()
 	p.ids.AddAll(brought)
+}
+
+// recalling does what fails if something is unknown to the client. Then it looks what he
+// has brought to other servers, and does it again.
+func (x *exchange) recalling(ctx context.Context, store Store, v *view, do func() error) error {
+	err := do()
+	r, ok := store.(Register)
+	if !ok || !errors.Is(err, objects.ErrNotFound) {
+		return err
+	}
+	brought := new(reach.Set)
+	if err := r.Brought(ctx, x.who.key, brought); err != nil {
+		return err
+	}
+	if brought.Len() == 0 {
+		return err
+	}
+	x.s.owned.add(x.who.key, brought)
+	v.owned = x.s.owned.of(x.who.key)
+	return do()
 }
 
 // tidy makes room for one more client: those go that have been silent, and if that

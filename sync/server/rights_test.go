@@ -11,8 +11,8 @@ import (
 	"crypto/x509/pkix"
 	"errors"
 	"fmt"
+	"io"
 	"math/big"
-	"net/http"
 	"os"
 	"slices"
 	"strings"
@@ -74,8 +74,10 @@ func names(t *testing.T, r remote.Remote) []string {
 }
 
 // TestRights: what each of these may read and write, of every kind of ref.
-func TestRights(t *testing.T) {
-	s := servertest.Start(t, server.Options{Anonymous: auth.Rules{Read: []string{"public"}}})
+func TestRights(t *testing.T) { eachStore(t, testRights) }
+
+func testRights(t *testing.T, open func() server.Store) {
+	s := servertest.Start(t, server.Options{Open: open, Anonymous: auth.Rules{Read: []string{"public"}}})
 	entries := map[refs.Name]entry{}
 	for _, name := range []refs.Name{"refs/heads/main", "refs/heads/public", "refs/heads/pr/1", "refs/heads/secret", "refs/tags/v1", "refs/notes/x"} {
 		entries[name] = newEntry(string(name))
@@ -132,6 +134,35 @@ func wantReadable(t *testing.T, r remote.Remote, id objects.ID, may bool) {
 	}
 }
 
+// wantNothingOf wants that nothing of what is hidden comes with what root leads to.
+func wantNothingOf(t *testing.T, r interface {
+	remote.Remote
+	remote.PathFetcher
+}, root objects.ID, hidden []objects.ID) {
+	t.Helper()
+	fetches := []func() (io.ReadCloser, error){func() (io.ReadCloser, error) {
+		return r.FetchPaths(t.Context(), []remote.Path{{Root: root, Path: "x"}, {Root: root, Path: "file/x"}, {Root: root}}, 1<<20)
+	}}
+	for _, extent := range []remote.Extent{remote.Only, remote.History, remote.Closure} {
+		fetches = append(fetches, func() (io.ReadCloser, error) {
+			return r.Fetch(t.Context(), remote.Request{Want: []objects.ID{root}, Extent: extent})
+		})
+	}
+	for i, fetch := range fetches {
+		body, err := fetch()
+		if err != nil {
+			continue
+		}
+		got, _ := remotetest.Unpack(body)
+		body.Close()
+		for _, id := range hidden {
+			if _, came := got[id]; came {
+				t.Errorf("fetch %d of %s brings %s", i, root.Short(), id.Short())
+			}
+		}
+	}
+}
+
 func wantPath(t *testing.T, r remote.PathFetcher, e entry, may bool) {
 	t.Helper()
 	for _, root := range []objects.ID{e.commit.ID(), e.tree.ID()} {
@@ -167,8 +198,10 @@ func wantMovable(t *testing.T, r remote.Remote, name refs.Name, is objects.ID, m
 
 // TestWritersOnly: who may write nothing uploads nothing, and what is denied in
 // part is denied.
-func TestWritersOnly(t *testing.T) {
-	s := servertest.Start(t, server.Options{Anonymous: auth.Rules{Read: []string{"*"}}})
+func TestWritersOnly(t *testing.T) { eachStore(t, testWritersOnly) }
+
+func testWritersOnly(t *testing.T, open func() server.Store) {
+	s := servertest.Start(t, server.Options{Open: open, Anonymous: auth.Rules{Read: []string{"*"}}})
 	a := newEntry("a")
 	p := remotetest.Pack(t, []remotetest.Item{a.blob, a.tree, a.commit})
 	for token, known := range map[string]bool{"": false, s.Token(auth.Token{Name: "reader", Rules: auth.Rules{Read: []string{"*"}}}): true} {
@@ -199,8 +232,10 @@ func TestWritersOnly(t *testing.T) {
 
 // TestSightFollowsRefs: what a ref does not lead to any more is out of sight, and
 // what it has come to lead to is in it.
-func TestSightFollowsRefs(t *testing.T) {
-	s := servertest.Start(t, server.Options{})
+func TestSightFollowsRefs(t *testing.T) { eachStore(t, testSightFollowsRefs) }
+
+func testSightFollowsRefs(t *testing.T, open func() server.Store) {
+	s := servertest.Start(t, server.Options{Open: open})
 	first, second := newEntry("first"), newEntry("second")
 	fill(t, s, "refs/heads/main", first)
 	fill(t, s, "refs/heads/secret", second)
@@ -225,8 +260,10 @@ func TestSightFollowsRefs(t *testing.T) {
 
 // TestNoNeighbours: objects lie in one block with others that a reader may not
 // have, and trees are kept as differences to such.
-func TestNoNeighbours(t *testing.T) {
-	s := servertest.Start(t, server.Options{})
+func TestNoNeighbours(t *testing.T) { eachStore(t, testNoNeighbours) }
+
+func testNoNeighbours(t *testing.T, open func() server.Store) {
+	s := servertest.Start(t, server.Options{Open: open})
 	var hidden, shown objects.Entries
 	for i := range 200 {
 		e := objects.Entry{Mode: objects.ModeFile, Name: fmt.Sprintf("%03d", i), ID: remotetest.Blob(fmt.Sprint(i)).ID()}
@@ -264,8 +301,10 @@ func TestNoNeighbours(t *testing.T) {
 
 // TestNoSmuggling: who may write a branch that he may read cannot get at what he
 // knows only the id of, nor find out whether it is there, by pointing to it.
-func TestNoSmuggling(t *testing.T) {
-	s := servertest.Start(t, server.Options{})
+func TestNoSmuggling(t *testing.T) { eachStore(t, testNoSmuggling) }
+
+func testNoSmuggling(t *testing.T, open func() server.Store) {
+	s := servertest.Start(t, server.Options{Open: open})
 	chunk := remotetest.Item{Type: pack.Chunk, Body: noise(1, 70_000)}
 	big := objects.Sum(objects.Blob, chunk.Body)
 	recipe := func(blob objects.ID, of remotetest.Item) remotetest.Item {
@@ -316,6 +355,25 @@ func TestNoSmuggling(t *testing.T) {
 	same("tree", leadTo(objects.ModeDir, secretTree.ID()), leadTo(objects.ModeDir, objects.ID{1}))
 	same("blob", leadTo(objects.ModeFile, secret.blob.ID()), leadTo(objects.ModeFile, objects.ID{1}))
 	same("big blob", leadTo(objects.ModeFile, big), leadTo(objects.ModeFile, objects.ID{1}))
+	same("blob as tree", leadTo(objects.ModeDir, secret.blob.ID()), leadTo(objects.ModeDir, objects.ID{1}))
+	same("tree as blob", leadTo(objects.ModeFile, secretTree.ID()), leadTo(objects.ModeFile, objects.ID{1}))
+	// Nor does he get it by way of what he has brought.
+	for _, e := range []objects.Entry{{Mode: objects.ModeFile, ID: secret.blob.ID()}, {Mode: objects.ModeFile, ID: big}, {Mode: objects.ModeDir, ID: secretTree.ID()}} {
+		e.Name = "x"
+		inner := remotetest.Item{Type: pack.Tree, Body: objects.Entries{e}.Encode()}
+		tree := remotetest.Item{Type: pack.Tree, Body: objects.Entries{{Mode: objects.ModeFile, Name: "file", ID: inner.ID()}}.Encode()}
+		bait := remotetest.Commit(3, inner)
+		child := remotetest.Commit(3, remotetest.Tree("file", remotetest.Blob("x")), secretCommit)
+		if err := upload(thief, inner, tree, remotetest.Commit(3, tree), bait, remotetest.Blob("x"), remotetest.Tree("file", remotetest.Blob("x")), child); err != nil {
+			t.Fatal(err)
+		}
+		if err := point(thief, remotetest.Commit(3, tree).ID()); err == nil {
+			t.Errorf("a tree that is called a blob leads to %s", e.ID.Short())
+		}
+		for _, root := range []objects.ID{inner.ID(), tree.ID(), bait.ID(), remotetest.Commit(3, tree).ID(), child.ID()} {
+			wantNothingOf(t, thief, root, hidden)
+		}
+	}
 	if err := upload(thief, recipe(big, chunk)); !errors.Is(err, objects.ErrNotFound) {
 		t.Errorf("recipe of a chunk that he has not: %v", err)
 	}
@@ -356,43 +414,134 @@ func TestNoSmuggling(t *testing.T) {
 	wantReadable(t, other, big, true)
 }
 
+// TestOtherRecipes: somebody else has cut a big blob in another way, out of sight. That
+// is no hindrance to who brings it, nor to who may read it.
+func TestOtherRecipes(t *testing.T) { eachStore(t, testOtherRecipes) }
+
+func testOtherRecipes(t *testing.T, open func() server.Store) {
+	s := servertest.Start(t, server.Options{Open: open})
+	body := noise(1, 140_000)
+	big := objects.Sum(objects.Blob, body)
+	tree := remotetest.Item{Type: pack.Tree, Body: objects.Entries{{Mode: objects.ModeFile, Name: "big", ID: big}}.Encode()}
+	push := func(branch string, sizes ...uint32) {
+		t.Helper()
+		var items []remotetest.Item
+		var pieces []pack.Piece
+		rest := body
+		for _, n := range sizes {
+			chunk := remotetest.Item{Type: pack.Chunk, Body: rest[:n]}
+			items, rest = append(items, chunk), rest[n:]
+			pieces = append(pieces, pack.Piece{ID: chunk.ID(), Size: n})
+		}
+		recipe := remotetest.Item{Type: pack.Recipe, Body: pack.AppendRecipe(nil, big, int64(len(body)), pieces)}
+		r := s.Client(s.Token(auth.Token{Rules: auth.Rules{Write: []string{branch}}}), once)
+		remotetest.Upload(t, r, append(items, recipe, tree, remotetest.Commit(1, tree))...)
+		if err := r.Update(t.Context(), refs.Update{Name: refs.Branch(branch), New: remotetest.Commit(1, tree).ID()}); err != nil {
+			t.Errorf("%s: %v", branch, err)
+		}
+	}
+	push("a", 70_000, 70_000)
+	push("b", 80_000, 60_000)
+	for _, branch := range []string{"a", "b"} {
+		r := s.Client(s.Token(auth.Token{Rules: auth.Rules{Read: []string{branch}}}), once)
+		fetch := func(ids ...objects.ID) map[objects.ID]remotetest.Item {
+			body, err := r.Fetch(t.Context(), remote.Request{Want: ids})
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer body.Close()
+			got, err := remotetest.Unpack(body)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return got
+		}
+		recipe, err := pack.ParseRecipe(fetch(big)[big].Body)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i := range recipe.Len() {
+			if id := recipe.Piece(i).ID; len(fetch(id)) != 1 {
+				t.Errorf("%s: %s does not come", branch, id.Short())
+			}
+		}
+	}
+}
+
 // TestForgotten: a server that was started again has forgotten who brought what.
 // A push asks once more what is missing, and brings it again.
 func TestForgotten(t *testing.T) {
 	store := servertest.NewStore(t)
-	o := server.Options{Open: func() server.Store { return store }}
-	s := servertest.Start(t, o)
-	rules := auth.Rules{Read: []string{"main"}, Write: []string{"pr/*"}}
+	s, again, r := startTwo(t, func() server.Store { return store })
+	here, there := r(s), r(again)
 	a := newEntry("a")
-	r := s.Client(s.Token(auth.Token{Rules: rules}), once)
-	remotetest.Upload(t, r, a.blob, a.tree, a.commit)
-	r.Close()
-	o.Tokens = s.Tokens
-	again := servertest.Start(t, o)
-	elsewhere := httpremote.Options{Tries: 1, Wrap: func(next http.RoundTripper) http.RoundTripper {
-		return roundTripper(func(req *http.Request) (*http.Response, error) {
-			req.URL.Host = again.Addr
-			return next.RoundTrip(req)
-		})
-	}}
-	r = s.Client(s.Token(auth.Token{Rules: rules}), elsewhere)
-	remotetest.Upload(t, r, a.blob)
+	remotetest.Upload(t, here, a.blob, a.tree, a.commit)
+	remotetest.Upload(t, there, a.blob)
 	update := refs.Update{Name: "refs/heads/pr/1", New: a.commit.ID()}
-	if err := r.Update(t.Context(), update); !errors.Is(err, remote.ErrStale) {
+	if err := there.Update(t.Context(), update); !errors.Is(err, remote.ErrStale) {
 		t.Errorf("Update: %v", err)
 	}
-	if missing, err := r.Missing(t.Context(), a.ids()); err != nil || len(missing) != 2 {
+	if missing, err := there.Missing(t.Context(), a.ids()); err != nil || len(missing) != 2 {
 		t.Errorf("%d missing, %v", len(missing), err)
 	}
-	remotetest.Upload(t, r, a.tree, a.commit)
-	if err := r.Update(t.Context(), update); err != nil {
+	remotetest.Upload(t, there, a.tree, a.commit)
+	if err := there.Update(t.Context(), update); err != nil {
 		t.Error(err)
 	}
 }
 
-type roundTripper func(*http.Request) (*http.Response, error)
+// startTwo starts two servers of one store, and returns how somebody who may write pull
+// requests talks to them.
+func startTwo(t *testing.T, open func() server.Store) (s, other *servertest.Server, client func(*servertest.Server) *httpremote.Remote) {
+	t.Helper()
+	s = servertest.Start(t, server.Options{Open: open})
+	other = servertest.Start(t, server.Options{Open: open, Tokens: s.Tokens})
+	secret := s.Token(auth.Token{Rules: auth.Rules{Read: []string{"main"}, Write: []string{"pr/*"}}})
+	return s, other, func(s *servertest.Server) *httpremote.Remote { return s.Client(secret, once) }
+}
 
-func (f roundTripper) RoundTrip(req *http.Request) (*http.Response, error) { return f(req) }
+// TestRemembered: servers of a bucket know what was brought to another of them, and by
+// whom.
+func TestRemembered(t *testing.T) {
+	b := new(remotetest.Memory)
+	s, other, r := startTwo(t, func() server.Store { return newReplica(t, b).Store() })
+	a := newEntry("a")
+	entries := objects.Entries{{Mode: objects.ModeDir, Name: "tree", ID: a.tree.ID()}}
+	for i := range 50 {
+		entries = append(entries, objects.Entry{Mode: objects.ModeFile, Name: fmt.Sprint("x", i), ID: a.blob.ID()})
+	}
+	entries.Sort()
+	base := remotetest.Item{Type: pack.Tree, Body: entries.Encode()}
+	tree := remotetest.Item{Type: pack.Tree, Body: entries[1:].Encode()}
+	delta, ok := pack.AppendDelta(nil, tree.ID(), tree.Body, base.ID(), base.Body, 1<<20)
+	if !ok {
+		t.Fatal("no delta")
+	}
+	thief := s.Client(s.Token(auth.Token{Rules: auth.Rules{Write: []string{"pr/*"}}}), once)
+	steal := func(what string, items ...remotetest.Item) {
+		t.Helper()
+		p := remotetest.Pack(t, items)
+		if err := thief.Upload(t.Context(), bytes.NewReader(p), int64(len(p))); !errors.Is(err, objects.ErrNotFound) {
+			t.Errorf("%s: %v", what, err)
+		}
+	}
+	commit := remotetest.Commit(1, tree)
+	update := refs.Update{Name: "refs/heads/pr/1", New: commit.ID()}
+	remotetest.Upload(t, r(s), a.blob, base)
+	steal("a delta to what somebody else has brought", remotetest.Item{Type: pack.Delta, Body: delta})
+	remotetest.Upload(t, r(other), remotetest.Item{Type: pack.Delta, Body: delta}, a.tree)
+	remotetest.Upload(t, r(s), commit)
+	if err := thief.Update(t.Context(), update); !errors.Is(err, objects.ErrNotFound) {
+		t.Errorf("a ref to what somebody else has brought: %v", err)
+	}
+	remotetest.Upload(t, thief, commit) // the same pack
+	if err := thief.Update(t.Context(), update); !errors.Is(err, objects.ErrNotFound) {
+		t.Errorf("a ref to what somebody else has brought in part: %v", err)
+	}
+	if err := r(other).Update(t.Context(), update); err != nil {
+		t.Error(err)
+	}
+}
 
 // TestTokensChange: a running server sees what becomes of its tokens.
 func TestTokensChange(t *testing.T) {

@@ -11,6 +11,7 @@ package server
 import (
 	"cmp"
 	"context"
+	"io"
 	"log/slog"
 	"net/http"
 	"os"
@@ -39,7 +40,7 @@ type Store interface {
 
 	// Reach adds to seen all that tips lead to, objects and chunks of big blobs, but
 	// for what is behind something that was in seen before. Visit, if it is not nil,
-	// is called for each id that is new there, and an error of it ends the walk.
+	// is called for each object that is new there, and an error of it ends the walk.
 	Reach(ctx context.Context, tips []objects.ID, seen *reach.Set, visit func(objects.ID) error) error
 
 	// Covers reports whether tips lead to all that old led to. It may say no where
@@ -47,14 +48,25 @@ type Store interface {
 	Covers(ctx context.Context, tips, old []objects.ID) (bool, error)
 }
 
+// A Register is a Store that other servers serve, too, any of which a client may ask next.
+// For all of them it remembers for a while what was brought by those who may not read
+// everything. A Store that is none has one server, which remembers that itself.
+type Register interface {
+	// UploadFor is Upload for such a client.
+	UploadFor(ctx context.Context, client string, pack io.ReaderAt, size int64) error
+
+	// Brought adds to ids what a client has brought lately. It may lack some.
+	Brought(ctx context.Context, client string, ids *reach.Set) error
+}
+
 // Options say what is served to whom. But for Open the zero Options work.
 type Options struct {
 	// Open returns the store for one request.
 	Open func() Store
 
-	// Objects are what Git clients are sent: those of the store, which Open returns. Nil
-	// serves no Git clients.
-	Objects GitObjects
+	// Objects returns what Git clients are sent, for one request: what is in the store that
+	// Open returns. Done lets go of it. Nil serves no Git clients.
+	Objects func() (o GitObjects, done func())
 
 	// Head returns the branch that Git checks out when it clones. Nil is none.
 	Head func(context.Context) (refs.Name, error)

@@ -25,6 +25,12 @@ func (v *view) has(id objects.ID) bool {
 	return id == objects.EmptyTree || v.seen.Has(id) || v.owned != nil && v.owned.Has(id)
 }
 
+// leads reports whether the client may know of all that an object leads to. What only he
+// has brought may lead anywhere: nobody has looked.
+func (v *view) leads(id objects.ID) bool {
+	return id == objects.EmptyTree || v.seen.Has(id)
+}
+
 // view returns what the client may know of, or nil if that is everything. To find
 // out takes a walk through all that his refs lead to, once, and then what is new
 // whenever one of them moves.
@@ -54,13 +60,17 @@ func (x *exchange) restrict(ctx context.Context, store Store, q *remote.Request)
 		q.Neighbours = err == nil // what lies beside it is for him, too
 		return err
 	}
+	may := v.has
+	if q.Extent != remote.Only {
+		may = v.leads
+	}
 	for _, id := range q.Want {
-		if !v.has(id) {
+		if !may(id) {
 			return fmt.Errorf("%s: %w", id.Short(), objects.ErrNotFound)
 		}
 	}
 	// What he claims to have, others are told as a difference to.
-	q.Have = slices.DeleteFunc(q.Have, func(id objects.ID) bool { return !v.has(id) })
+	q.Have = slices.DeleteFunc(q.Have, func(id objects.ID) bool { return !v.leads(id) })
 	return nil
 }
 

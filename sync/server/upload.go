@@ -9,6 +9,7 @@ import (
 	"runtime"
 
 	"github.com/cache-tool/cache-tool/objects/pack"
+	"github.com/cache-tool/cache-tool/objects/reach"
 	"github.com/cache-tool/cache-tool/sync/wire"
 )
 
@@ -102,13 +103,21 @@ func (x *exchange) add(ctx context.Context, store Store, p spooled) error {
 	if v == nil {
 		return store.Upload(ctx, p, p.size)
 	}
-	brought, err := v.bring(ctx, p)
+	var brought *reach.Set
+	err = x.recalling(ctx, store, v, func() error {
+		brought, err = v.bring(ctx, p)
+		return err
+	})
 	if err != nil {
 		return err
 	}
-	if err := store.Upload(ctx, p, p.size); err != nil {
-		return err
+	if r, ok := store.(Register); ok {
+		err = r.UploadFor(ctx, x.who.key, p, p.size)
+	} else {
+		err = store.Upload(ctx, p, p.size)
 	}
-	s.owned.add(x.who.key, brought)
-	return nil
+	if err == nil {
+		s.owned.add(x.who.key, brought)
+	}
+	return err
 }

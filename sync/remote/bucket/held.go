@@ -24,10 +24,11 @@ func (r *Remote) UploadLast(ctx context.Context, p io.ReaderAt, size int64, inde
 	if err != nil {
 		return fmt.Errorf("upload: %w", err)
 	}
-	return r.upload(ctx, p, u, func(_ context.Context, u *upload) error {
+	fresh, err := r.putFresh(ctx, p, u, whosever)
+	if err == nil && fresh {
 		r.hold(u)
-		return nil
-	})
+	}
+	return err
 }
 
 // maxHeld is up to what size it is no matter if a pack must be sent again.

@@ -33,7 +33,7 @@ func (r *Remote) Upload(ctx context.Context, p io.ReaderAt, size int64) error {
 	if err != nil {
 		return fmt.Errorf("upload: %w", err)
 	}
-	return r.upload(ctx, p, u, r.enter)
+	return r.upload(ctx, p, u, whosever)
 }
 
 // UploadIndexed is Upload for one who knows what is in the pack, as its index
@@ -43,28 +43,38 @@ func (r *Remote) UploadIndexed(ctx context.Context, p io.ReaderAt, size int64, i
 	if err != nil {
 		return fmt.Errorf("upload: %w", err)
 	}
-	return r.upload(ctx, p, u, r.enter)
+	return r.upload(ctx, p, u, whosever)
 }
 
-// upload puts a pack, and then has it named.
-func (r *Remote) upload(ctx context.Context, p io.ReaderAt, u *upload, name func(context.Context, *upload) error) error {
-	v, err := r.known(ctx)
-	if err != nil {
+// upload puts a pack and enters it, unless the same is there under a name that will do.
+func (r *Remote) upload(ctx context.Context, p io.ReaderAt, u *upload, willDo func(PackName) bool) error {
+	fresh, err := r.putFresh(ctx, p, u, willDo)
+	if err != nil || !fresh {
 		return err
 	}
+	return r.enter(ctx, u)
+}
+
+// whosever lets any name of a pack do.
+func whosever(PackName) bool { return true }
+
+// putFresh puts a pack, unless the same is there under a name that will do. It reports
+// whether it did: then the pack is to be named.
+func (r *Remote) putFresh(ctx context.Context, p io.ReaderAt, u *upload, willDo func(PackName) bool) (fresh bool, err error) {
+	v, err := r.known(ctx)
+	if err != nil {
+		return false, err
+	}
 	for name := range v.Packs {
-		if name.Hash == u.name.Hash {
+		if name.Hash == u.name.Hash && willDo(name) {
 			r.rely(name)
-			return nil
+			return false, nil
 		}
 	}
 	if len(u.entries) == 0 {
-		return nil
+		return false, nil
 	}
-	if err := r.put(ctx, p, u); err != nil {
-		return err
-	}
-	return name(ctx, u)
+	return true, r.put(ctx, p, u)
 }
 
 func (r *Remote) put(ctx context.Context, p io.ReaderAt, u *upload) error {

@@ -13,8 +13,8 @@ const someBlobs = 8 << 10
 
 // Reach adds to seen all that tips lead to: objects, and the chunks of big blobs.
 // What is in seen before is not looked into. Visit, if it is not nil, is called
-// for each id that is new there, and an error of it ends the walk. What is missing
-// may get into seen or not.
+// for each object that is new there, and an error of it ends the walk. What is
+// missing may get into seen or not.
 func (r *Remote) Reach(ctx context.Context, tips []objects.ID, seen *reach.Set, visit func(objects.ID) error) error {
 	shallow, err := r.cuts.Shallow()
 	if err != nil {
@@ -26,10 +26,8 @@ func (r *Remote) Reach(ctx context.Context, tips []objects.ID, seen *reach.Set, 
 	var blobs []objects.ID
 	chunks := func() error {
 		err := r.db.Chunks(ctx, blobs, func(_, chunk objects.ID) error {
-			if !seen.Add(chunk) { // no object has the id of a chunk
-				return nil
-			}
-			return visit(chunk)
+			seen.Add(chunk) // no object has the id of a chunk
+			return nil
 		})
 		blobs = blobs[:0]
 		return err
@@ -39,7 +37,12 @@ func (r *Remote) Reach(ctx context.Context, tips []objects.ID, seen *reach.Set, 
 		Unplaced:   true,
 		CheckBlobs: true, // a blob that is not there has no chunks
 		Shallow:    func(id objects.ID) bool { return shallow[id] },
-		Missing:    func(reach.Missing) error { return nil },
+		Missing: func(m reach.Missing) error {
+			if errors.Is(m, objects.ErrNotFound) {
+				return nil
+			}
+			return visit(m.ID) // it is there, though not as what it is called
+		},
 		Visit: func(id objects.ID, k objects.Kind) error {
 			if err := visit(id); err != nil || k != objects.Blob {
 				return err
