@@ -78,6 +78,7 @@ func (f *gitFetch) begin(ctx context.Context) (head []byte, pack bool, err error
 	if len(f.q.Want) == 0 {
 		return []byte(gitwire.Flush), false, nil
 	}
+	isShallow := f.q.Deepens() || len(f.q.Shallow) > 0
 	if err := f.restrict(ctx); err != nil {
 		return nil, false, err
 	}
@@ -99,6 +100,11 @@ func (f *gitFetch) begin(ctx context.Context) (head []byte, pack bool, err error
 	ends, unshallow, err := f.deepen(ctx)
 	if err != nil {
 		return nil, false, err
+	}
+	if len(ends) > 0 && !isShallow && f.q.Filter != (gitwire.Filter{}) {
+		// A Git that has filtered fetches each commit of which it is told that it is an end,
+		// is told of that one again, and so on without end.
+		return nil, false, wire.Errorf(wire.BadRequest, "history ends here at commits that were cut off, with which Git can't filter unless it knows: say --depth, too, such as --depth=1000000")
 	}
 	if len(ends)+len(unshallow) > 0 || f.q.Deepens() {
 		head = gitwire.AppendShallow(head, ends, unshallow)

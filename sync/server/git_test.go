@@ -315,10 +315,14 @@ func TestGitCutHistory(t *testing.T) {
 	s.git("-C", "b", "fetch", "-q", "--unshallow")
 	s.want(s.git("-C", "b", "rev-list", "--count", "HEAD"), "3")
 	s.fsck("b")
+	s.wantFailure("--depth=1000000", "clone", "-q", "--filter=blob:none", s.url(""), "endless")
+	s.git("clone", "-q", "--filter=blob:none", "--depth=1000000", s.url(""), "filtered")
+	s.want(s.git("-C", "filtered", "rev-list", "--count", "HEAD"), "3")
+	s.want(s.git("-C", "filtered", "show", line[2].ID().String()+":file"), "text 3")
 	next, all := revision(6, line[4])
 	remotetest.Upload(t, s.Store, all...)
 	s.move("refs/heads/main", line[4].ID(), next)
-	for dir, want := range map[string]string{"a": "4", "b": "4", "before": "6"} {
+	for dir, want := range map[string]string{"a": "4", "b": "4", "before": "6", "filtered": "4"} {
 		s.git("-C", dir, "pull", "-q")
 		s.want(s.git("-C", dir, "rev-list", "--count", "HEAD"), want)
 		s.fsck(dir)
