@@ -32,6 +32,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/cache-tool/cache-tool/objects"
@@ -46,6 +47,7 @@ type Remote struct {
 	cache cache
 
 	swapping chan struct{} // held by the goroutine that replaces the root
+	began    atomic.Bool   // history was asked for
 
 	mu      sync.Mutex
 	view    *view                 // guarded by mu; the root as last read

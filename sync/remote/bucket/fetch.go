@@ -19,6 +19,8 @@ import (
 // no program: it does not go beyond what is wanted, whatever the extent.
 func (r *Remote) Fetch(ctx context.Context, q remote.Request) (io.ReadCloser, error) {
 	f := &fetch{r: r, q: q, sent: map[spot]bool{}, bad: map[spot]error{}}
+	// Of history it is the tips whose trees are wanted next.
+	f.around = q.Extent == remote.Only || q.Extent == remote.History && !r.began.Swap(true)
 	// The first look finds out whether all is there, before anything is sent.
 	blocks, err := f.locate(ctx, q.Want)
 	if err != nil {
@@ -51,12 +53,13 @@ func (f *fetched) Close() error {
 
 // A fetch is on its way. What it holds is for one goroutine.
 type fetch struct {
-	r    *Remote
-	q    remote.Request
-	out  *pack.Pipe
-	sent map[spot]bool
-	bad  map[spot]error // blocks that could not be read
-	data pack.Data
+	r      *Remote
+	q      remote.Request
+	around bool // what stands before trees and commits is to come along
+	out    *pack.Pipe
+	sent   map[spot]bool
+	bad    map[spot]error // blocks that could not be read
+	data   pack.Data
 
 	readers sync.WaitGroup
 }
@@ -106,7 +109,7 @@ func (f *fetch) locateIn(ctx context.Context, which func(context.Context) (*view
 			return nil, err
 		}
 	}
-	if f.q.Extent != remote.Closure && len(chosen) <= parallel {
+	if f.around && len(chosen) <= parallel {
 		f.lookAround(chosen)
 	}
 	blocks := make([]wanted, 0, len(chosen))
