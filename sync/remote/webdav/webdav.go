@@ -13,6 +13,7 @@
 package webdav
 
 import (
+	"bufio"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -159,14 +160,28 @@ func (b *Bucket) Get(ctx context.Context, name string, off, n int64) (io.ReadClo
 		return http.NoBody, nil
 	}
 	req := request{method: "GET", url: b.at(name), header: attempt.Range(off, n)}
-	resp, err := b.send(ctx, req)
-	if code(err) == http.StatusRequestedRangeNotSatisfiable {
-		return remote.Exactly(http.NoBody, n), nil
+	for try := 1; ; try++ {
+		resp, err := b.send(ctx, req)
+		if code(err) == http.StatusRequestedRangeNotSatisfiable {
+			return remote.Exactly(http.NoBody, n), nil
+		}
+		if err != nil {
+			return nil, err
+		}
+		body, err := attempt.Ranged(resp, req.url, off, n)
+		if err != nil {
+			return nil, err
+		}
+		// If a file is put again between rclone's look and its open, nothing comes.
+		begun := bufio.NewReader(body)
+		if _, err := begun.Peek(1); !errors.Is(err, io.ErrUnexpectedEOF) || try == 3 {
+			return struct {
+				io.Reader
+				io.Closer
+			}{begun, body}, nil
+		}
+		body.Close()
 	}
-	if err != nil {
-		return nil, err
-	}
-	return attempt.Ranged(resp, req.url, off, n)
 }
 
 // List yields the files in a directory.
