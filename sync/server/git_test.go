@@ -508,5 +508,11 @@ func TestGitHangUp(t *testing.T) {
 		}
 		conn.Close()
 	}
+	// That they have gone is noticed when something is sent to them.
+	for began := time.Now(); strings.Count(s.Log(), "msg=request") < 5; time.Sleep(10 * time.Millisecond) {
+		if time.Since(began) > 20*time.Second {
+			t.Fatal(s.Log())
+		}
+	}
 	s.clone("a")
 }
